@@ -1,0 +1,41 @@
+# Each target is what a person would type; all of it runs from .venv.
+PYTHON ?= python3
+bin := .venv/bin
+rooms := $(wildcard __main__.py zt components engine gateway lab benchmarks tests)
+lock := uv pip compile --quiet --no-header --generate-hashes --universal --python-version 3.11
+
+.PHONY: setup check test up down golden bench lock
+
+setup: .venv/ready  ## .venv with everything pinned, and `zt` in it
+
+.venv/ready: requirements.txt requirements-dev.txt pyproject.toml
+	test -x $(bin)/pip || $(PYTHON) -m venv .venv
+	$(bin)/pip install --quiet --require-hashes -r requirements.txt -r requirements-dev.txt
+	$(bin)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+check: setup  ## format, lint, types, layers, and the policies themselves
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy $(rooms)
+	$(bin)/pytest --quiet tests/test_layers.py
+	$(bin)/zt check
+
+test: setup  ## everything but the lab
+	$(bin)/pytest -n auto
+
+up: setup  ## the local mesh
+	$(bin)/zt mesh up
+
+down: setup
+	$(bin)/zt mesh down
+
+golden: setup  ## rewrite tests/golden from what is compiled now; review the diff like code
+	$(bin)/pytest --quiet -n auto --golden
+
+bench: setup
+	$(bin)/python -m benchmarks.compile
+
+lock:  ## pin the newest versions; needs uv
+	$(lock) --upgrade requirements.in -o requirements.txt
+	$(lock) --upgrade requirements-dev.in -o requirements-dev.txt
