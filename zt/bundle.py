@@ -1,0 +1,71 @@
+"""What the compiler puts out: files, each one object, for one cluster."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zt.emit import plain, to_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFile:
+    """One compiled object.
+
+    ``content`` is a JSON value, which may carry comments (``zt.emit.note``) and is written as YAML,
+    or text that is written as it is. ``path`` is relative, with ``/``.
+    """
+
+    path: str
+    content: Any
+    header: str = ""
+
+    def text(self) -> str:
+        """The file as it is written."""
+        if isinstance(self.content, str):
+            return self.content
+        return to_yaml(self.content, self.header)
+
+    def manifest(self) -> Any:  # noqa: ANN401 - any JSON value
+        """The bare object, without comments."""
+        return plain(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Everything compiled for one cluster, by path."""
+
+    cluster: str
+    files: tuple[CompiledFile, ...]
+
+    def under(self, folder: str) -> Iterator[CompiledFile]:
+        """The files below a folder, such as ``networkpolicies``."""
+        return (file for file in self.files if file.path.startswith(folder + "/"))
+
+    def file(self, path: str) -> CompiledFile:
+        """The file at a path.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for file in self.files:
+            if file.path == path:
+                return file
+        raise KeyError(path)
+
+    def digest(self) -> str:
+        """SHA-256 over all paths and texts."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.path}\0{file.text()}\0".encode())
+        return digest.hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write all files below a folder."""
+        for file in self.files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(file.text(), encoding="utf-8")
