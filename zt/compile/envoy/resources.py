@@ -1,0 +1,272 @@
+"""What the parts of a sidecar's configuration are made of (Envoy's v3 API)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from zt.effective import Effective, EffectiveService
+from zt.emit import Fragment, Fragments
+from zt.model import Mesh, Service
+from zt.placement import Address, Placement
+from zt.wellknown import ALPN
+
+Json = dict[str, Any]
+
+_TYPE = "type.googleapis.com/envoy."
+_EXTENSIONS = f"{_TYPE}extensions."
+_TLS = "transport_sockets.tls.v3"
+EVALUATOR = "evaluator"
+WORKLOAD_API = "workload_api"
+
+# SPIRE's agent speaks GRPC, not DELTA_GRPC. Without the zero time-out Envoy turns ready without a
+# certificate, and resets every connection.
+_WORKLOAD_API: Json = {
+    "resource_api_version": "V3",
+    "initial_fetch_timeout": "0s",
+    "api_config_source": {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": WORKLOAD_API}}],
+    },
+}
+
+# Envoy reads an empty list of names as "everyone"; this one, no SPIFFE ID, is nobody's.
+NOBODY = "nobody"
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """One sidecar, and the parts that recur in its configuration."""
+
+    effective: Effective
+    own: EffectiveService
+    placement: Placement
+    fragments: Fragments
+    certificate: Fragment
+    bundle: Fragment
+    tls_params: Fragment
+
+    @property
+    def service(self) -> Service:
+        """The service that it stands beside."""
+        return self.own.service
+
+    @property
+    def mesh(self) -> Mesh:
+        """The mesh."""
+        return self.effective.mesh
+
+    @property
+    def spiffe(self) -> str:
+        """Its identity."""
+        return self.own.spiffe
+
+    def file_source(self, file: str) -> Fragment:
+        """A file of this sidecar's folder as an xDS source."""
+        return self.fragments.of(file_source(self.placement.configuration(self.service), file))
+
+    def secret(self, name: str, validation: Json) -> Json:
+        """A validation context as an SDS resource: the trust bundle and what else must hold."""
+        folder, file = self.placement.bundle(self.service)
+        return {
+            "@type": f"{_EXTENSIONS}{_TLS}.Secret",
+            "name": name,
+            "validation_context": {
+                "trusted_ca": {"filename": file},
+                "watched_directory": {"path": folder},
+                **validation,
+            },
+        }
+
+
+def sidecar(
+    effective: Effective, own: EffectiveService, placement: Placement, fragments: Fragments
+) -> Sidecar:
+    """Prepare the recurring parts of a sidecar; ``fragments`` are those of all sidecars."""
+    groups = [str(group) for group in effective.mesh.algorithms.key_exchange]
+    return Sidecar(
+        effective=effective,
+        own=own,
+        placement=placement,
+        fragments=fragments,
+        # The names by which the SPIRE agent serves a workload's SVID and its trust bundle.
+        certificate=fragments.of([{"name": "default", "sds_config": _WORKLOAD_API}]),
+        bundle=fragments.of({"name": "ROOTCA", "sds_config": _WORKLOAD_API}),
+        # An upstream context stops at TLS 1.2 unless told otherwise.
+        tls_params=fragments.of(
+            {
+                "tls_minimum_protocol_version": "TLSv1_3",
+                "tls_maximum_protocol_version": "TLSv1_3",
+                "ecdh_curves": groups,
+            }
+        ),
+    )
+
+
+def file_source(folder: str, file: str) -> Json:
+    """A file of a sidecar's folder as an xDS source (``core.v3.ConfigSource``)."""
+    return {
+        "resource_api_version": "V3",
+        # A listener waits for its lists: it never opens without them.
+        "initial_fetch_timeout": "0s",
+        "path_config_source": {
+            "path": f"{folder}/{file}",
+            # A ConfigMap's files are links; what moves is their folder.
+            "watched_directory": {"path": folder},
+        },
+    }
+
+
+def discovery(resources: Sequence[object]) -> Json:
+    """A file of resources (``discovery.v3.DiscoveryResponse``)."""
+    return {"resources": resources}
+
+
+def extension(name: str, kind: str, **fields: Any) -> Json:  # noqa: ANN401 - any JSON value
+    """An extension by its name and the type of its configuration."""
+    return {"name": name, "typed_config": {"@type": _EXTENSIONS + kind, **fields}}
+
+
+def socket_address(address: Address) -> Json:
+    """``core.v3.Address`` of a TCP address."""
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def listener(name: str, address: Address, direction: str, **fields: Any) -> Json:  # noqa: ANN401
+    """A listener."""
+    return {
+        "@type": f"{_TYPE}config.listener.v3.Listener",
+        "name": name,
+        "address": socket_address(address),
+        "traffic_direction": direction,
+        **fields,
+    }
+
+
+def cluster(
+    name: str,
+    address: Address,
+    discovery_type: str,
+    **fields: Any,  # noqa: ANN401 - any JSON value
+) -> Json:
+    """A cluster of one address."""
+    return {
+        "@type": f"{_TYPE}config.cluster.v3.Cluster",
+        "name": name,
+        "type": discovery_type,
+        "connect_timeout": "2s",
+        "load_assignment": endpoints(name, socket_address(address)),
+        **fields,
+    }
+
+
+def endpoints(name: str, address: Json) -> Json:
+    """``endpoint.v3.ClusterLoadAssignment`` of one address."""
+    endpoint = {"endpoint": {"address": address}}
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
+
+
+@lru_cache(maxsize=1 << 14)
+def discovery_type(address: Address) -> str:
+    """How a cluster finds its address: as given, or by DNS."""
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        return "STRICT_DNS"
+    return "STATIC"
+
+
+def tcp_proxy(name: str, upstream: str, **fields: Any) -> Json:  # noqa: ANN401
+    """The filter that hands a connection on."""
+    return extension(
+        "envoy.filters.network.tcp_proxy",
+        "filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=name,
+        cluster=upstream,
+        # Database connections may rest for hours; ending them is the application's to do.
+        idle_timeout="0s",
+        **fields,
+    )
+
+
+def tls_inspector() -> Json:
+    """The listener filter that reads SNI and ALPN."""
+    return extension(
+        "envoy.filters.listener.tls_inspector", "filters.listener.tls_inspector.v3.TlsInspector"
+    )
+
+
+def upstream_tls(car: Sidecar, peer: str, server_name: str, protocol: str = ALPN) -> Json:
+    """TLS towards a peer of the mesh: our SVID, and none but the peer's ID."""
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{_TLS}.UpstreamTlsContext",
+        sni=server_name,
+        # A resumed session would not be checked against the list again.
+        max_session_keys=0,
+        common_tls_context={
+            "tls_params": car.tls_params,
+            "alpn_protocols": [protocol],
+            "tls_certificate_sds_secret_configs": car.certificate,
+            "combined_validation_context": {
+                "default_validation_context": {"match_typed_subject_alt_names": [exactly(peer)]},
+                "validation_context_sds_secret_config": car.bundle,
+            },
+        },
+    )
+
+
+def downstream_tls(car: Sidecar, validation: str) -> Json:
+    """TLS towards clients of the mesh, who must be on the list in a file of that name."""
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{_TLS}.DownstreamTlsContext",
+        require_client_certificate=True,
+        # A resumed session would not be checked against the list again.
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
+        common_tls_context={
+            "tls_params": car.tls_params,
+            "alpn_protocols": [ALPN],
+            "tls_certificate_sds_secret_configs": car.certificate,
+            "validation_context_sds_secret_config": {
+                "name": validation,
+                "sds_config": car.file_source(f"{validation}.yaml"),
+            },
+        },
+    )
+
+
+def exactly(spiffe: str) -> Json:
+    """A matcher of one URI SAN."""
+    return {"san_type": "URI", "matcher": {"exact": spiffe}}
+
+
+def http2() -> Json:
+    """Options of a cluster that speaks gRPC."""
+    kind = "upstreams.http.v3.HttpProtocolOptions"
+    return {
+        f"envoy.extensions.{kind}": {
+            "@type": _EXTENSIONS + kind,
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
+
+
+def to_evaluator(destination: str, port: int) -> Json:
+    """The gRPC service of the evaluator; the metadata says which port of whom is asked about.
+
+    The evaluator takes it only from a channel whose SVID is that destination's.
+    """
+    return {
+        "envoy_grpc": {"cluster_name": EVALUATOR},
+        "timeout": "1s",
+        "initial_metadata": [
+            {"key": "zt-destination", "value": destination},
+            {"key": "zt-port", "value": str(port)},
+        ],
+    }
