@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -62,10 +62,18 @@ class Filled:
 
 
 class Fragments:
-    """Makes one ``Fragment`` of all equal values."""
+    """Makes one ``Fragment`` of all equal values, and each ``Form`` once."""
 
     def __init__(self) -> None:
         self._known: dict[str, Fragment] = {}
+        self._forms: dict[Hashable, Form] = {}
+
+    def form(self, key: Hashable, build: Callable[[], Any]) -> Form:
+        """The form of that key, built where it is new."""
+        found = self._forms.get(key)
+        if found is None:
+            found = self._forms[key] = Form(build())
+        return found
 
     def of(self, value: Any) -> Fragment:  # noqa: ANN401 - any JSON value
         """The fragment of a value."""

@@ -11,12 +11,14 @@ transport protocol, because Envoy never goes back to a broader match of a broade
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import partial
 
 from zt.compile.envoy.resources import (
     NOBODY,
     Json,
     Sidecar,
+    blank_address,
     cluster,
     discovery_type,
     downstream_tls,
@@ -28,27 +30,40 @@ from zt.compile.envoy.resources import (
     to_evaluator,
 )
 from zt.effective import Grant, Inbound
-from zt.emit import note
+from zt.emit import Filled, Form, Fragment, blank, note
 from zt.model import ExternalService, Phase, Protocol, Service
 from zt.wellknown import ALPN
 
 _RBAC = "filters.network.rbac.v3.RBAC"
+_NAME = Form(exactly(blank("spiffe")))
+_PRINCIPAL = Form({"authenticated": {"principal_name": {"exact": blank("spiffe")}}})
+_ANYTHING = Fragment([{"any": True}])
 _MESH = "mesh"
 _NO_PODS = "no-pods"
 
 
-def inbound_listeners(car: Sidecar) -> Iterator[Json]:
+def inbound_listeners(car: Sidecar) -> Iterator[Filled]:
     """A listener for each declared port."""
+    build = _enforced if _is_enforced(car) else _observed
     for inbound in car.own.inbound:
-        yield _enforced(car, inbound) if _is_enforced(car) else _observed(car, inbound)
+        form = car.fragments.form(_shape(car, inbound), partial(build, car, inbound))
+        address = car.placement.inbound(car.service, inbound.port.port)
+        yield form.fill(destination=car.spiffe, host=address.host, port=address.port)
 
 
-def inbound_clusters(car: Sidecar) -> Iterator[Json]:
+def _shape(car: Sidecar, inbound: Inbound) -> tuple[Hashable, ...]:
+    """What a listener depends on beside its blanks; most services of a cluster share a few."""
+    folder = car.placement.configuration(car.service)
+    doors = tuple((grant.rule.name, grant.source) for grant in inbound.externals)
+    return "inbound", folder, inbound.port.port, inbound.port.protocol, _is_enforced(car), doors
+
+
+def inbound_clusters(car: Sidecar) -> Iterator[Fragment]:
     """The application behind each declared port."""
     for inbound in car.own.inbound:
         number = inbound.port.port
         address = car.placement.application(car.service, number)
-        yield cluster(_application(number), address, discovery_type(address))
+        yield car.fragments.of(cluster(_application(number), address, discovery_type(address)))
 
 
 def inbound_files(car: Sidecar) -> Iterator[tuple[str, str, Json]]:
@@ -85,7 +100,9 @@ def _rbac(number: int) -> str:
 
 
 def _handshake_list(car: Sidecar, inbound: Inbound) -> Json:
-    names = [note(exactly(_spiffe(car, grant)), grant.rule.name) for grant in inbound.clients]
+    names = [
+        note(_NAME.fill(spiffe=_spiffe(car, grant)), grant.rule.name) for grant in inbound.clients
+    ]
     nobody = note(exactly(NOBODY), "No rule lets anyone in; an empty list would let all in.")
     return car.secret(
         _clients(inbound.port.port), {"match_typed_subject_alt_names": names or [nobody]}
@@ -101,9 +118,8 @@ def _everybody(car: Sidecar, number: int) -> Json:
 def _rbac_list(car: Sidecar, inbound: Inbound) -> Json:
     policies: dict[str, Json] = {}
     for grant in inbound.clients:
-        policy = policies.setdefault(grant.rule.name, {"permissions": [{"any": True}]})
-        principal = {"authenticated": {"principal_name": {"exact": _spiffe(car, grant)}}}
-        policy.setdefault("principals", []).append(principal)
+        policy = policies.setdefault(grant.rule.name, {"permissions": _ANYTHING, "principals": []})
+        policy["principals"].append(_PRINCIPAL.fill(spiffe=_spiffe(car, grant)))
     number = inbound.port.port
     filter_config = extension(
         _rbac(number), _RBAC, stat_prefix=f"inbound-{number}", **_allow(policies)
@@ -133,22 +149,22 @@ def _enforced(car: Sidecar, inbound: Inbound) -> Json:
         "transport_socket_connect_timeout": "5s",
         "transport_socket": downstream_tls(car, _clients(number)),
         "filters": [
-            _ask_evaluator(car, number, fail_open=False),
+            _ask_evaluator(number, fail_open=False),
             _rbac_filter(car, number),
             _to_application(inbound, mesh=True),
         ],
     }
     if not inbound.externals:
         # The only chain, so that a peer who speaks anything else fails its handshake, on record.
-        return _listener(car, number, [mesh])
-    doors = [_door(car, inbound, grant) for grant in inbound.externals]
+        return _listener(number, [mesh])
+    doors = [_door(inbound, grant) for grant in inbound.externals]
     chains = [{"filter_chain_match": _mesh_match(), **mesh}, _no_pods(car, number), *doors]
-    return _listener(car, number, chains, inspect=True)
+    return _listener(number, chains, inspect=True)
 
 
 def _observed(car: Sidecar, inbound: Inbound) -> Json:
     number = inbound.port.port
-    ask = _ask_evaluator(car, number, fail_open=True)
+    ask = _ask_evaluator(number, fail_open=True)
     mesh = {
         "name": f"{_MESH}-{number}",
         "filter_chain_match": _mesh_match(),
@@ -160,7 +176,7 @@ def _observed(car: Sidecar, inbound: Inbound) -> Json:
         "name": f"as-it-comes-{number}",
         "filters": [ask, _to_application(inbound, mesh=False)],
     }
-    return _listener(car, number, [mesh, as_it_comes], inspect=True)
+    return _listener(number, [mesh, as_it_comes], inspect=True)
 
 
 def _mesh_match() -> Json:
@@ -187,7 +203,7 @@ def _noted(comment: str, chain: Json) -> Json:
     return note(chain, comment)  # type: ignore[return-value]
 
 
-def _door(car: Sidecar, inbound: Inbound, grant: Grant) -> Json:
+def _door(inbound: Inbound, grant: Grant) -> Json:
     number = inbound.port.port
     assert isinstance(grant.source, ExternalService)  # noqa: S101 - what `externals` holds
     return _noted(
@@ -198,7 +214,7 @@ def _door(car: Sidecar, inbound: Inbound, grant: Grant) -> Json:
                 "source_prefix_ranges": _ranges(tuple(map(str, grant.source.cidrs)))
             },
             "filters": [
-                _ask_evaluator(car, number, fail_open=False),
+                _ask_evaluator(number, fail_open=False),
                 _to_application(inbound, mesh=False),
             ],
         },
@@ -210,7 +226,7 @@ def _ranges(networks: tuple[str, ...]) -> list[Json]:
     return [{"address_prefix": address, "prefix_len": int(length)} for address, length in pairs]
 
 
-def _listener(car: Sidecar, number: int, chains: list[Json], *, inspect: bool = False) -> Json:
+def _listener(number: int, chains: list[Json], *, inspect: bool = False) -> Json:
     inspection = {
         "listener_filters": [tls_inspector()],
         # A server-first protocol in plaintext waits this long before its greeting comes.
@@ -219,9 +235,9 @@ def _listener(car: Sidecar, number: int, chains: list[Json], *, inspect: bool = 
     }
     return listener(
         f"inbound-{number}",
-        car.placement.inbound(car.service, number),
+        blank_address(),
         "INBOUND",
-        access_log=[_refusals(car, number, inspect=inspect)],
+        access_log=[_refusals(number, inspect=inspect)],
         **(inspection if inspect else {}),
         filter_chains=chains,
     )
@@ -256,7 +272,7 @@ def _rbac_filter(car: Sidecar, number: int) -> Json:
     }
 
 
-def _ask_evaluator(car: Sidecar, number: int, *, fail_open: bool) -> Json:
+def _ask_evaluator(number: int, *, fail_open: bool) -> Json:
     return extension(
         "envoy.filters.network.ext_authz",
         "filters.network.ext_authz.v3.ExtAuthz",
@@ -265,11 +281,11 @@ def _ask_evaluator(car: Sidecar, number: int, *, fail_open: bool) -> Json:
         include_peer_certificate=True,
         include_tls_session=True,
         failure_mode_allow=fail_open,
-        grpc_service=to_evaluator(car.spiffe, number),
+        grpc_service=to_evaluator(blank("destination"), number),
     )
 
 
-def _refusals(car: Sidecar, number: int, *, inspect: bool) -> Json:
+def _refusals(number: int, *, inspect: bool) -> Json:
     """Reports connections that the evaluator never saw: refused at the handshake, or by a list.
 
     The TLS inspector calls plaintext a failure too, also where it is welcome; so beside it only the
@@ -298,7 +314,7 @@ def _refusals(car: Sidecar, number: int, *, inspect: bool) -> Json:
             "common_config": {
                 "log_name": f"inbound-{number}",
                 "transport_api_version": "V3",
-                "grpc_service": to_evaluator(car.spiffe, number),
+                "grpc_service": to_evaluator(blank("destination"), number),
                 "buffer_flush_interval": "0.1s",
                 "buffer_size_bytes": 0,
             },

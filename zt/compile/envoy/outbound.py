@@ -7,11 +7,11 @@ by the names that its ExternalService declares, read from the TLS that the appli
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 from zt.compile.envoy.resources import (
     Json,
     Sidecar,
+    blank_address,
     cluster,
     discovery_type,
     listener,
@@ -22,7 +22,6 @@ from zt.compile.envoy.resources import (
 from zt.effective import Grant
 from zt.emit import Filled, Form, blank, note
 from zt.model import ExternalService, Service
-from zt.placement import Address
 from zt.wellknown import server_name
 
 
@@ -30,7 +29,7 @@ def outbound_listeners(car: Sidecar) -> Iterator[Json]:
     """A loopback listener for each port of each upstream."""
     name = blank("name")
     form = Form(
-        listener(name, _blank_address(), "OUTBOUND", filter_chains=[_chain(tcp_proxy(name, name))])
+        listener(name, blank_address(), "OUTBOUND", filter_chains=[_chain(tcp_proxy(name, name))])
     )
     for grant in car.own.upstreams:
         address = car.placement.outbound(car.service, grant.destination, grant.port)
@@ -43,7 +42,7 @@ def outbound_listeners(car: Sidecar) -> Iterator[Json]:
 def outbound_clusters(car: Sidecar) -> Iterator[Json | Filled]:
     """Each port of each upstream, over the mesh's TLS; each host outside."""
     transport = upstream_tls(car, blank("peer"), blank("sni"))
-    form = Form(cluster(blank("name"), _blank_address(), blank("type"), transport_socket=transport))
+    form = Form(cluster(blank("name"), blank_address(), blank("type"), transport_socket=transport))
     for grant in car.own.upstreams:
         to = _service(grant)
         address = car.placement.upstream(car.service, to, grant.port)
@@ -60,11 +59,6 @@ def outbound_clusters(car: Sidecar) -> Iterator[Json | Filled]:
         for host in external.hosts:
             address = car.placement.external(external, host, grant.port)
             yield cluster(_host_name(grant, host), address, discovery_type(address))
-
-
-def _blank_address() -> Address:
-    # What fills the blank is a number.
-    return Address(blank("host"), cast("int", blank("port")))
 
 
 def _chain(*filters: Json) -> Json:

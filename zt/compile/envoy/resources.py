@@ -6,10 +6,10 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from zt.effective import Effective, EffectiveService
-from zt.emit import Fragment, Fragments
+from zt.emit import Fragment, Fragments, blank
 from zt.model import Mesh, Service
 from zt.placement import Address, Placement
 from zt.wellknown import ALPN
@@ -134,6 +134,12 @@ def extension(name: str, kind: str, **fields: Any) -> Json:  # noqa: ANN401 - an
 def socket_address(address: Address) -> Json:
     """``core.v3.Address`` of a TCP address."""
     return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def blank_address() -> Address:
+    """An address that a form is filled with."""
+    # What fills the second blank is a number.
+    return Address(blank("host"), cast("int", blank("port")))
 
 
 def listener(name: str, address: Address, direction: str, **fields: Any) -> Json:  # noqa: ANN401
