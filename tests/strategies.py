@@ -69,10 +69,10 @@ EXTERNALS = (
     ),
 )
 STEPS = (
-    RolloutPhase("full-zero-trust", Phase.ENFORCE, Phase.ENFORCE, declared_only=True),
-    RolloutPhase("enforce-critical", Phase.CANARY, Phase.ENFORCE),
-    RolloutPhase("enforce-non-critical", Phase.OBSERVE, Phase.ENFORCE),
     RolloutPhase("observe", Phase.OBSERVE, Phase.OBSERVE),
+    RolloutPhase("enforce-non-critical", Phase.OBSERVE, Phase.ENFORCE),
+    RolloutPhase("enforce-critical", Phase.CANARY, Phase.ENFORCE),
+    RolloutPhase("full-zero-trust", Phase.ENFORCE, Phase.ENFORCE, declared_only=True),
 )
 LAST_DAYS = (None, TODAY, TODAY + timedelta(30), TODAY - timedelta(1))
 
@@ -278,4 +278,4 @@ def _rollout(draw: DrawFn, services: list[Service]) -> Rollout:
         for name in _some(draw, names)
         if _one_in(draw, 3)
     )
-    return Rollout("rollout", STEPS, _pick(draw, STEPS).name, exceptions)
+    return Rollout("rollout", STEPS, _pick(draw, STEPS[::-1]).name, exceptions)

@@ -19,6 +19,7 @@ from zt.nearest import did_you_mean, shown
 from zt.position import Finding, Severity, Where, pack
 from zt.values import LABEL_KEY, LABEL_VALUE, Scalar, StringMap
 
+MAX_FINDINGS = 1000
 _TAG = "tag:yaml.org,2002:"
 MAPPING, SEQUENCE, TEXT, NULL = (_TAG + name for name in ("map", "seq", "str", "null"))
 _TAG_NAMES = {
@@ -35,8 +36,8 @@ class Invalid(Exception):  # noqa: N818 - says that a value is; its finding has 
     """A value did not fit; its finding has been recorded."""
 
 
-class AliasBomb(Exception):  # noqa: N818 - as Invalid, and nothing of the file is worth reading on
-    """Aliases expand to more than the file holds; the finding has been recorded."""
+class GivenUp(Exception):  # noqa: N818 - as Invalid
+    """Nothing of the file is worth reading on; why has been recorded."""
 
 
 @dataclass
@@ -54,9 +55,17 @@ class Context:
     rule: str | None = None
 
     def error(self, code: str, node: Node, message: str) -> Invalid:
-        """Record a finding at a node."""
+        """Record a finding at a node.
+
+        Raises:
+            GivenUp: after so many that nobody reads them all.
+        """
         where = self.where(node)
         self.findings.append(Finding(Severity.ERROR, code, where, message, self.rule))
+        if len(self.findings) == MAX_FINDINGS:
+            message = f"{MAX_FINDINGS} findings in this file: the rest of it is not read"
+            self.findings.append(Finding(Severity.ERROR, "too-much", where, message))
+            raise GivenUp
         return Invalid()
 
     def where(self, node: Node) -> Where:
@@ -68,7 +77,7 @@ class Context:
         self.budget -= count
         if self.budget < 0:
             self.error("alias-bomb", node, "aliases expand to more than the file holds")
-            raise AliasBomb
+            raise GivenUp
 
 
 Decoder = Callable[[Node, Context], object]

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./:+=-]*")
+_ASTRAL = re.compile(r"([\U00010000-\U0010ffff])")
 # Stands around the name of a blank; no text of a policy holds it.
 _BLANK = "\0"
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
@@ -110,7 +111,7 @@ def _filled_in(value: Any, blanks: dict[str, str | int]) -> Any:  # noqa: ANN401
 
 def to_yaml(value: Any, header: str = "") -> str:  # noqa: ANN401 - any JSON value
     """Write a value as one YAML document; keys stay in the order in which they were put."""
-    lines = [f"# {line}".rstrip() for line in header.splitlines()]
+    lines = _comment(header, "")
     value = _without_comment(value, "", lines)
     block = _BLOCKS.get(value.__class__)
     if block and value:
@@ -124,8 +125,14 @@ def _without_comment(value: Any, indent: str, lines: list[str]) -> Any:  # noqa:
     """Write a value's comment, and return the value."""
     if value.__class__ is not Noted:
         return value
-    lines.extend(f"{indent}# {line}" for line in value.comment.splitlines())
+    lines.extend(_comment(value.comment, indent))
     return value.value
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    """Lines of comment. What cannot be printed YAML refuses, even there."""
+    shown = (line if line.isprintable() else repr(line)[1:-1] for line in text.splitlines())
+    return [f"{indent}# {line}".rstrip() for line in shown]
 
 
 def _mapping(value: dict[str, Any], indent: str, lines: list[str]) -> None:
@@ -200,7 +207,11 @@ def _scalar(value: Any) -> str:  # noqa: ANN401
         return str(value)
     if isinstance(value, str):
         return _string(str(value))
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, float):
+        # YAML 1.1 knows a number with an exponent only by its point.
+        number = json.dumps(value, allow_nan=False)
+        return number if "." in number else number.replace("e", ".0e")
+    if value is None or isinstance(value, bool | int):
         return json.dumps(value)
     if isinstance(value, dict | list | tuple):
         return "{}" if isinstance(value, dict) else "[]"
@@ -214,4 +225,9 @@ def _string(text: str) -> str:
         return text
     if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED and text[-1] != ":":
         return text
-    return json.dumps(text)
+    return f'"{"".join(map(_escaped, _ASTRAL.split(text)))}"'
+
+
+def _escaped(part: str) -> str:
+    """Text within quotes: as JSON, but that YAML has no pairs of surrogates."""
+    return f"\\U{ord(part):08x}" if _ASTRAL.fullmatch(part) else json.dumps(part)[1:-1]

@@ -19,9 +19,9 @@ from yaml import MappingNode, Node, ScalarNode
 from zt.decode import (
     MAPPING,
     TEXT,
-    AliasBomb,
     Context,
     Entries,
+    GivenUp,
     Invalid,
     decoder_of,
     entries,
@@ -201,7 +201,7 @@ def _documents(context: Context, data: bytes) -> Iterator[Document]:
                 yield _document(context, node)
             except Invalid:
                 continue
-    except AliasBomb:
+    except GivenUp:
         return
     if empty and not context.findings:
         where = Where(context.file, 1, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -66,8 +67,8 @@ class Cluster:
         """No policy for the pod: everything. Else what any of them allows."""
         policies = self._of(pod, side)
         return not policies or any(
-            self._is_peer(policy, rule.get("from" if side == "ingress" else "to"), peer)
-            and _is_port(rule.get("ports"), target)
+            _is_port(rule.get("ports"), target)
+            and self._is_peer(policy, rule.get("from" if side == "ingress" else "to"), peer)
             for policy in policies
             for rule in policy["spec"].get(side) or ()
         )
@@ -134,10 +135,15 @@ def _types(spec: Object) -> Sequence[str]:
 
 
 def _in_block(block: Object, address: str) -> bool:
-    end = ip_address(address)
-    return end in ip_network(block["cidr"]) and not any(
-        end in ip_network(excluded) for excluded in block.get("except", ())
+    return is_within(address, block["cidr"]) and not any(
+        is_within(address, excluded) for excluded in block.get("except", ())
     )
+
+
+@cache
+def is_within(address: str, network: str) -> bool:
+    """Whether an address lies in a network; few of either recur very often."""
+    return ip_address(address) in ip_network(network)
 
 
 def _is_port(ports: Sequence[Object] | None, target: Target) -> bool:

@@ -1,0 +1,49 @@
+"""``python -m engine``: the evaluator, told everything by its environment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+
+from engine.server import ListenError, running, until_signal
+from engine.settings import Settings, SettingsError, from_environment
+from engine.tls import SvidError
+
+_MISUSE = 2
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 2 if it can't be run as it was told."""
+    _log_to_stderr()
+    try:
+        asyncio.run(_serve(from_environment(os.environ)))
+    except (SettingsError, SvidError, ListenError) as error:
+        sys.stderr.write(f"engine: {error}\n")
+        return _MISUSE
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    async with running(settings):
+        await until_signal()
+
+
+def _log_to_stderr() -> None:
+    """One line a message, in UTC."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    # Says the same as we do, for every connection that it retries.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

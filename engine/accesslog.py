@@ -1,0 +1,168 @@
+"""Connections that a sidecar refused before the evaluator was asked, or after it.
+
+Envoy's ``envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs``: each connection that ended
+at the TLS handshake, at the sidecar's own RBAC, or at a listener that has no filter chain for it
+becomes one audit record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import grpc
+from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
+from envoy.service.accesslog.v3.als_pb2_grpc import AccessLogServiceServicer
+
+from engine.authz import caller_of
+from engine.channel import Channel, Context, channel_of
+from engine.decider import Decider, known, record_of
+from engine.evaluate import Answer, Objection, Request, evaluate
+from engine.locate import Locations, Surroundings
+from zt.decide import Verdict
+from zt.spiffe import SCHEME
+
+HANDSHAKE = "handshake"
+RBAC = "rbac"
+LISTENER = "listener"
+_RETRY = 1.0
+_RBAC_DETAILS = "rbac_access_denied"
+# How the listener's TLS inspector begins, which notes what is no TLS also where that is welcome.
+_INSPECTED = "TLS error|error:"
+_TIMEOUT_DETAILS = "transport socket timeout"
+# The chain is trusted and in date; only the list of names refused it, so the name is proven.
+_NAME_REFUSED = "SAN matcher"
+# What BoringSSL says, in order: the first that is found tells.
+_SIGNS = (
+    ("certificate has expired", Objection.CERTIFICATE_EXPIRED),
+    ("CERTIFICATE_VERIFY_FAILED", Objection.CERTIFICATE_UNTRUSTED),
+    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", Objection.NO_CERTIFICATE),
+    ("WRONG_VERSION_NUMBER", Objection.NOT_TLS),
+    ("HTTP_REQUEST", Objection.NOT_TLS),
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Which layer refused, and why where it was not the policy."""
+
+    layer: str
+    objection: Objection | None
+
+
+class AccessLog(AccessLogServiceServicer):  # type: ignore[misc]
+    """The service."""
+
+    def __init__(self, decider: Decider) -> None:
+        """Record with a decider's trail and metrics."""
+        self._decider = decider
+
+    async def StreamAccessLogs(  # noqa: N802
+        self, messages: AsyncIterator[StreamAccessLogsMessage], context: Context
+    ) -> StreamAccessLogsResponse:
+        """Record what a sidecar reports, until it ends the stream."""
+        channel = channel_of(context)
+        if not channel.proves(""):
+            _log.warning("%s reports connections of %s", channel.peer, channel.destination)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "speak of your own connections")
+        async for message in messages:
+            for entry in message.tcp_logs.log_entry:
+                await self._record(entry.common_properties, channel)
+        return StreamAccessLogsResponse()
+
+    async def _record(self, entry: AccessLogCommon, channel: Channel) -> None:
+        decider = self._decider
+        snapshot, locations = decider.snapshot(), decider.locations()
+        address = entry.downstream_remote_address.socket_address.address
+        from_pod = bool(locations.find(address)) or snapshot.surroundings.is_pod(address)
+        refusal = refusal_of(entry, from_pod=from_pod)
+        if refusal is None:
+            return
+        request = request_of(entry, refusal, channel, snapshot.surroundings, locations)
+        answer = refused(evaluate(snapshot, locations, request))
+        record = record_of(request, answer, refusal.layer, 0)
+        while not await decider.trail.write(record):
+            decider.metrics.audit_failure()
+            # The connection is refused already; its record can wait, and Envoy with it.
+            await asyncio.sleep(_RETRY)
+        proven = request.source if request.objection is None else None
+        decider.metrics.decision(
+            Verdict.DENY, known(snapshot, proven), known(snapshot, request.destination)
+        )
+        if not peer_of(entry):
+            decider.metrics.refused_without_identity(answer.reason)
+
+
+def refusal_of(entry: AccessLogCommon, *, from_pod: bool) -> Refusal | None:
+    """Who refused a connection; ``None`` if nobody but the evaluator did.
+
+    ``from_pod``: whether it came from a pod's address.
+    """
+    if entry.upstream_cluster or entry.response_flags.HasField("unauthorized_details"):
+        return None
+    reason = entry.downstream_transport_failure_reason.replace("_", " ")
+    details = entry.connection_termination_details
+    if details.startswith(_RBAC_DETAILS):
+        return Refusal(RBAC, None)
+    if details.startswith(_TIMEOUT_DETAILS) or (reason and not reason.startswith(_INSPECTED)):
+        return Refusal(HANDSHAKE, _objection(reason))
+    # Ports with a door to the outside have no chain for pods without the mesh's TLS. An entry
+    # without any sign is theirs, or that of a peer from outside who went before asking anything.
+    if from_pod or entry.response_flags.no_route_found:
+        return Refusal(LISTENER, None)
+    return None
+
+
+def _objection(reason: str) -> Objection | None:
+    """Why a handshake ended; ``None`` where the peer's proven name is not on the list."""
+    if _NAME_REFUSED in reason:
+        return None
+    found = (objection for sign, objection in _SIGNS if sign.replace("_", " ") in reason)
+    return next(found, Objection.HANDSHAKE_FAILED)
+
+
+def peer_of(entry: AccessLogCommon) -> str | None:
+    """The SPIFFE ID in the peer's certificate; not proven unless the name alone was refused."""
+    names = entry.tls_properties.peer_certificate_properties.subject_alt_name
+    return next((name.uri for name in names if name.uri.startswith(SCHEME)), None)
+
+
+def request_of(
+    entry: AccessLogCommon,
+    refusal: Refusal,
+    channel: Channel,
+    surroundings: Surroundings,
+    locations: Locations,
+) -> Request:
+    """The connection that was refused."""
+    address = entry.downstream_remote_address.socket_address.address
+    local = entry.downstream_local_address.socket_address.address
+    pod, replica = locations.find(address), locations.find(local)
+    source, objection = peer_of(entry), refusal.objection
+    if source is None and refusal.layer != HANDSHAKE:
+        caller = caller_of("", address, surroundings, locations)
+        source, objection = caller.id, caller.objection
+    return Request(
+        source=source,
+        destination=channel.destination,
+        port=channel.port,
+        pod=pod.pod if pod else None,
+        node=pod.node if pod else None,
+        replica=replica.pod if replica else None,
+        objection=objection,
+    )
+
+
+def refused(answer: Answer) -> Answer:
+    """An answer for what has been refused, whatever the policy grants."""
+    granted = answer.would_be is Verdict.ALLOW
+    return replace(
+        answer,
+        verdict=Verdict.DENY,
+        reason=Objection.NOT_ON_LIST if granted else answer.reason,
+    )

@@ -1,0 +1,121 @@
+"""One connection, one answer: what the policy says, and what its phase makes of it.
+
+Pure: the clock, the network and the audit trail are in ``engine.decider``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from engine.locate import Locations
+from engine.snapshot import Snapshot
+from zt.decide import DEFAULT_RULE, Decision, Verdict, decide
+from zt.effective import EXTERNAL
+from zt.model import Phase
+
+
+class Objection(StrEnum):
+    """Reasons for DENY that are no part of the policy's decision."""
+
+    NO_POLICY = "no_policy"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    # The source is a pod by its address alone.
+    PLAINTEXT = "plaintext"
+    # A sidecar spoke of a connection to somebody else.
+    DESTINATION_MISMATCH = "destination_mismatch"
+    # The sidecar's own lists refused what the policy grants: they are behind it, or ahead.
+    NOT_ON_LIST = "not_on_list"
+    # Handshakes that ended before an identity was proven.
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_UNTRUSTED = "certificate_untrusted"
+    NO_CERTIFICATE = "no_certificate"
+    NOT_TLS = "not_tls"
+    HANDSHAKE_FAILED = "handshake_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A connection to decide.
+
+    ``source`` is a SPIFFE ID or ``external:<name>``, ``None`` where nobody is known; ``pod`` and
+    ``node`` are the source's, ``replica`` is the pod of the destination. ``objection`` is what
+    speaks against the connection whatever the policy grants.
+    """
+
+    source: str | None
+    destination: str | None
+    port: int
+    pod: str | None = None
+    node: str | None = None
+    replica: str | None = None
+    objection: Objection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``verdict`` is what holds now, ``would_be`` what will once the destination is enforced.
+
+    ``rule`` is the one that grants the connection, also where an objection denies it all the same.
+    """
+
+    verdict: Verdict
+    would_be: Verdict
+    phase: Phase
+    enforced: bool
+    rule: str
+    reason: str
+    revision: str
+
+
+def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
+    """Answer a request."""
+    decision = decide(snapshot.table, request.source or "", request.destination or "", request.port)
+    would_be, rule, reason = _objected(snapshot, request, decision)
+    phase = phase_of(snapshot, request)
+    enforced = is_enforced(phase, locations, request)
+    return Answer(
+        verdict=would_be if enforced else Verdict.ALLOW,
+        would_be=would_be,
+        phase=phase,
+        enforced=enforced,
+        rule=rule,
+        reason=reason,
+        revision=snapshot.revision,
+    )
+
+
+def _objected(snapshot: Snapshot, request: Request, decision: Decision) -> tuple[Verdict, str, str]:
+    """The decision, unless something speaks against it: verdict, rule, reason."""
+    if snapshot.effective is None:
+        return Verdict.DENY, DEFAULT_RULE, Objection.NO_POLICY
+    if request.objection is not None:
+        return Verdict.DENY, decision.rule, request.objection
+    return decision.verdict, decision.rule, decision.reason
+
+
+def phase_of(snapshot: Snapshot, request: Request) -> Phase:
+    """The phase of the destination, or of the source where that is outside; else ENFORCE.
+
+    A call to the outside is enforced by the source's own sidecar.
+    """
+    destination = request.destination or ""
+    enforcer = request.source if destination.startswith(EXTERNAL) else destination
+    return snapshot.table.phases.get(enforcer or "", Phase.ENFORCE)
+
+
+def is_enforced(phase: Phase, locations: Locations, request: Request) -> bool:
+    """Whether a verdict holds: in canary, for the first replica by pod name alone.
+
+    A replica that nobody can place is not the canary: a lost table must not enforce all of them.
+    """
+    if phase is Phase.CANARY:
+        canary = locations.canaries.get(request.destination or "")
+        return canary is not None and canary == request.replica
+    return phase is Phase.ENFORCE
+
+
+def without_audit(answer: Answer) -> Answer:
+    """The answer where it could not be recorded: DENY if enforced, else as it was."""
+    verdict = Verdict.DENY if answer.enforced else answer.verdict
+    return replace(answer, verdict=verdict, reason=Objection.AUDIT_UNAVAILABLE)

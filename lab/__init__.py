@@ -1,0 +1,1 @@
+"""The mesh on one machine: ``lab.mesh`` without Kubernetes."""

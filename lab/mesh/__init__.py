@@ -1,0 +1,1 @@
+"""The local mesh: real Envoys, PostgreSQL and evaluators on loopback addresses, without root."""

@@ -1,0 +1,110 @@
+"""How a mesh is: its processes, its certificates, and how many decisions it makes."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import urllib.request
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from lab.mesh.addresses import key
+from lab.mesh.authority import SVID
+from lab.mesh.folders import Folders, published
+from lab.mesh.model import Mesh
+from lab.mesh.processes import Identity, Recorded, State, is_alive
+
+_SAMPLE = 1.0
+_DECISIONS = re.compile(rb"^zt_evaluation_duration_seconds_count (\S+)$", re.MULTILINE)
+_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process: resident memory in MiB and uptime in seconds, ``None`` where it is dead."""
+
+    name: str
+    pid: int
+    memory: int | None
+    uptime: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A service's SVID and the seconds that it has left."""
+
+    service: str
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it; ``decisions`` are those a second, over all evaluators that answer."""
+
+    processes: tuple[Process, ...]
+    certificates: tuple[Certificate, ...]
+    decisions: float
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every process lives."""
+        return all(process.memory is not None for process in self.processes)
+
+
+def status(state: State, mesh: Mesh) -> Status:
+    """Look at a mesh for a second."""
+    own = [Recorded("supervisor", state.supervisor, 0)] if state.supervisor else []
+    now = datetime.now(UTC)
+    return Status(
+        processes=tuple(_process(item) for item in (*own, *state.processes)),
+        certificates=tuple(
+            Certificate(key(service), _left(mesh.folders, key(service), now))
+            for service in mesh.services
+        ),
+        decisions=_decisions(state.facts.get("apis", ())),
+    )
+
+
+def _process(item: Recorded) -> Process:
+    name, identity = item.name, item.identity
+    if not is_alive(identity):
+        return Process(name, identity.pid, None, None)
+    return Process(name, identity.pid, _memory(identity), _uptime(identity))
+
+
+def _memory(identity: Identity) -> int | None:
+    try:
+        pages = Path(f"/proc/{identity.pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return None
+    return int(pages) * _PAGE_KIB // 1024
+
+
+def _uptime(identity: Identity) -> float:
+    since_boot = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    return since_boot - identity.started / os.sysconf("SC_CLK_TCK")
+
+
+def _left(folders: Folders, service: str, now: datetime) -> float:
+    pem = (published(folders.svid(service)) / SVID).read_bytes()
+    return (x509.load_pem_x509_certificate(pem).not_valid_after_utc - now).total_seconds()
+
+
+def _decisions(apis: list[str] | tuple[str, ...]) -> float:
+    """Decisions a second, from the evaluators' own counters."""
+    before, started = sum(map(_count, apis)), time.monotonic()
+    time.sleep(_SAMPLE)
+    return max(0.0, (sum(map(_count, apis)) - before) / (time.monotonic() - started))
+
+
+def _count(api: str) -> float:
+    try:
+        with urllib.request.urlopen(f"{api}metrics", timeout=2) as answer:  # noqa: S310 - http, ours
+            found = _DECISIONS.search(answer.read())
+    except OSError:
+        return 0.0
+    return float(found[1]) if found else 0.0

@@ -1,0 +1,190 @@
+"""A small policy, a trail in memory, and a certificate authority."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from engine.audit import AuditRecord
+from engine.decider import Decider
+from engine.locate import Locations, parse_locations
+from engine.metrics import Metrics
+from engine.snapshot import Snapshot, snapshot
+from zt.load import load_texts
+from zt.model import Policy
+
+TODAY = date(2026, 11, 23)
+DOMAIN = "spiffe://hanzo.ai/east/shop/"
+SERVICES = ("web", "api", "db", "new", "cautious", "engine")
+WEB, API, DB, NEW, CAUTIOUS, ENGINE = (DOMAIN + name for name in SERVICES)
+
+_SERVICE = """\
+apiVersion: zt.hanzo.ai/v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{cluster: east, namespace: shop, ports: [{{port: 5432}}]}}
+---
+"""
+POLICY = (
+    """\
+apiVersion: zt.hanzo.ai/v1
+kind: Mesh
+metadata: {name: test}
+spec:
+  trustDomain: hanzo.ai
+  clusters: [{name: east, podCIDR: 10.0.0.0/16, serviceCIDR: 10.1.0.0/16}]
+  infrastructure: {evaluator: engine}
+---
+"""
+    + "".join(_SERVICE.format(name=name) for name in SERVICES)
+    + """\
+apiVersion: zt.hanzo.ai/v1
+kind: ExternalService
+metadata: {name: internet}
+spec: {cidrs: [0.0.0.0/0]}
+---
+apiVersion: zt.hanzo.ai/v1
+kind: ExternalService
+metadata: {name: office}
+spec: {cidrs: [192.0.2.0/24, 2001:db8::/32]}
+---
+apiVersion: zt.hanzo.ai/v1
+kind: ServiceAccessPolicy
+metadata: {name: core}
+spec:
+  rules:
+    - from: {spiffe: "spiffe://hanzo.ai/east/shop/web"}
+      to:
+        - {spiffe: "spiffe://hanzo.ai/east/shop/*", ports: [5432]}
+    - from: {external: internet}
+      to:
+        - {spiffe: "spiffe://hanzo.ai/east/shop/web", ports: [5432]}
+    - from: {spiffe: "spiffe://hanzo.ai/east/shop/api"}
+      expires: 2026-11-23
+      to:
+        - {spiffe: "spiffe://hanzo.ai/east/shop/db", ports: [5432]}
+---
+apiVersion: zt.hanzo.ai/v1
+kind: Rollout
+metadata: {name: test}
+spec:
+  phases: [{name: all, critical: enforce, nonCritical: enforce}]
+  current: all
+  services:
+    - {service: new, phase: observe}
+    - {service: cautious, phase: canary}
+"""
+)
+LOCATIONS = parse_locations(
+    """{
+    "10.0.0.1": {"pod": "web-1", "node": "n1", "spiffe": "spiffe://hanzo.ai/east/shop/web"},
+    "10.0.0.2": {"pod": "db-1", "node": "n2", "spiffe": "spiffe://hanzo.ai/east/shop/db"},
+    "10.0.0.4": {"pod": "cautious-2", "node": "n1", "spiffe": "spiffe://hanzo.ai/east/shop/cautious"},
+    "10.0.0.3": {"pod": "cautious-1", "node": "n2", "spiffe": "spiffe://hanzo.ai/east/shop/cautious"}
+    }"""
+)
+
+
+def policy(text: str = POLICY) -> Policy:
+    loaded = load_texts([("policy.yaml", text.encode())])
+    assert loaded.policy is not None, loaded.findings
+    return loaded.policy
+
+
+def in_force(text: str = POLICY) -> Snapshot:
+    return snapshot(policy(text), TODAY)
+
+
+@dataclass
+class MemoryTrail:
+    """A trail that keeps what it is given, or loses everything while it is not ``available``."""
+
+    records: list[AuditRecord] = field(default_factory=list)
+    available: bool = True
+
+    async def write(self, record: AuditRecord) -> bool:
+        if self.available:
+            self.records.append(record)
+        return self.available
+
+
+@dataclass
+class Desk:
+    """A decider and what it works with; ``snapshot`` and ``locations`` can be exchanged."""
+
+    snapshot: Snapshot = field(default_factory=in_force)
+    locations: Locations = LOCATIONS
+    trail: MemoryTrail = field(default_factory=MemoryTrail)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def decider(self) -> Decider:
+        return Decider(lambda: self.snapshot, lambda: self.locations, self.trail, self.metrics)
+
+    def scrape(self) -> str:
+        return self.metrics.render(policy_ready=True, policy_stale=False, audit_available=True)
+
+
+class Authority:
+    """A CA of tests, with SVIDs as files."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        builder = self._builder(self._key.public_key()).subject_name(self._name)
+        signed = builder.add_extension(constraints, critical=True).sign(self._key, hashes.SHA256())
+        self.bundle = signed.public_bytes(Encoding.PEM)
+
+    def issue(self, spiffe: str) -> tuple[bytes, bytes]:
+        """Key and certificate, PEM; the DNS name is for clients that want one."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.UniformResourceIdentifier(spiffe), x509.DNSName("evaluator")]
+        certificate = (
+            self._builder(key.public_key())
+            .subject_name(x509.Name([]))
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return pem, certificate.public_bytes(Encoding.PEM)
+
+    def write(self, folder: Path, spiffe: str) -> None:
+        """An SVID's folder, as a SPIRE helper writes it."""
+        folder.mkdir(exist_ok=True)
+        key, certificate = self.issue(spiffe)
+        for name, content in (
+            ("svid.pem", certificate),
+            ("svid_key.pem", key),
+            ("bundle.pem", self.bundle),
+        ):
+            (folder / name).write_bytes(content)
+
+    def _builder(self, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=1))
+            .not_valid_after(now + timedelta(hours=1))
+        )
+
+
+async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(15):
+        while True:
+            found = holds()
+            if await found if inspect.isawaitable(found) else found:
+                return
+            await asyncio.sleep(0.02)

@@ -1,0 +1,135 @@
+"""What explanations say of a plane, against what is compiled for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from hypothesis import given, settings
+
+from tests.oracles.envoy import handshake_admits, rbac_admits
+from tests.oracles.networkpolicy import Cluster, Pod
+from tests.strategies import TODAY, policies
+from zt.bundle import Bundle
+from zt.compile import compile_policy
+from zt.decide import decision_table
+from zt.effective import Effective, effective
+from zt.explain import Explanation, Stance, explain
+from zt.graph import parties
+from zt.model import ExternalService, Phase, Policy, Service
+from zt.wellknown import GATEWAY_LOCAL
+
+UNDECLARED = 7
+
+
+@dataclass
+class Compiled:
+    """A policy, what is compiled from it, and every connection that one might ask about."""
+
+    policy: Policy
+
+    @cached_property
+    def resolved(self) -> Effective:
+        return effective(self.policy, TODAY)
+
+    @cached_property
+    def bundles(self) -> dict[str, Bundle]:
+        mesh = self.policy.mesh
+        places = [*(cluster.name for cluster in mesh.clusters), *mesh.outside]
+        return {place: compile_policy(self.policy, place, TODAY) for place in places}
+
+    @cached_property
+    def networks(self) -> dict[str, Cluster]:
+        return {
+            place: Cluster([file.manifest() for file in bundle.under("networkpolicies")])
+            for place, bundle in self.bundles.items()
+        }
+
+    def gateway(self, cluster: str) -> Pod:
+        found = self.resolved.find(cluster, self.policy.mesh.infrastructure.gateway)
+        assert found
+        return pod(found.service)
+
+    def explanations(self) -> Iterator[Explanation]:
+        table = decision_table(self.policy, TODAY)
+        for source, destination in product(table.ports, repeat=2):
+            if source != destination:
+                for port in (*table.ports[destination], UNDECLARED):
+                    yield explain(self.resolved, table, source, destination, port)
+
+
+def pod(service: Service) -> Pod:
+    return Pod(service.name, service.namespace, service.labels)
+
+
+def address(external: ExternalService) -> str:
+    """One of its addresses, far from any pod; where it has names alone, anywhere outside."""
+    return str(external.cidrs[0][-10]) if external.cidrs else "198.18.0.1"
+
+
+def stance(explanation: Explanation, plane: str) -> Stance:
+    return next(one.stance for one in explanation.planes if one.plane == plane)
+
+
+@settings(max_examples=40)
+@given(policies())
+def test_the_lists_of_the_sidecar_admit_whom_the_explanation_says(policy: Policy) -> None:
+    compiled = Compiled(policy)
+    known = parties(compiled.resolved)
+
+    for told in compiled.explanations():
+        source, called = known[told.source], known[told.destination]
+        declared = isinstance(called, Service) and called.port(told.port)
+        if not (declared and isinstance(called, Service) and isinstance(source, Service)):
+            continue
+        folder = f"envoy/{called.name}"
+        under = compiled.bundles[called.cluster].under(folder)
+        files = {file.path.removeprefix(f"{folder}/"): file.text() for file in under}
+        admitted = handshake_admits(files, told.port, told.source)
+        assert admitted is (stance(told, "handshake") is not Stance.REFUSES)
+        if told.phase is Phase.ENFORCE:
+            admitted = rbac_admits(files, told.port, told.source)
+            assert admitted is (stance(told, "sidecar RBAC") is Stance.ALLOWS)
+        else:
+            assert f"rbac-{told.port}.yaml" not in files
+            assert stance(told, "sidecar RBAC") is Stance.OPEN
+
+
+@settings(max_examples=40)
+@given(policies())
+def test_network_policies_let_pass_what_the_explanation_says(policy: Policy) -> None:
+    compiled = Compiled(policy)
+    known = parties(compiled.resolved)
+
+    for told in compiled.explanations():
+        source, called = known[told.source], known[told.destination]
+        if isinstance(source, Service) and source.outside is None:
+            refused = stance(told, "NetworkPolicy egress") is Stance.REFUSES
+            assert refused is not lets_out(compiled, source, called, told.port), told
+        if isinstance(called, Service) and called.outside is None:
+            refused = stance(told, "NetworkPolicy ingress") is Stance.REFUSES
+            assert refused is not lets_in(compiled, source, called, told.port), told
+
+
+def lets_out(
+    compiled: Compiled, source: Service, called: Service | ExternalService, port: int
+) -> bool:
+    network = compiled.networks[source.cluster]
+    if isinstance(called, ExternalService):
+        return network.egress(pod(source), address(called), port)
+    if called.cluster == source.cluster:
+        return network.egress(pod(source), pod(called), port)
+    if compiled.policy.mesh.clusters[0].gateway is None:
+        return False
+    return network.egress(pod(source), compiled.gateway(source.cluster), GATEWAY_LOCAL)
+
+
+def lets_in(
+    compiled: Compiled, source: Service | ExternalService, called: Service, port: int
+) -> bool:
+    network = compiled.networks[called.cluster]
+    if isinstance(source, ExternalService):
+        return network.ingress(address(source), pod(called), port)
+    if called.cluster == source.cluster:
+        return network.ingress(pod(source), pod(called), port)
+    return network.ingress(compiled.gateway(called.cluster), pod(called), port)

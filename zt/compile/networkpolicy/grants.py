@@ -1,0 +1,62 @@
+"""What the rules grant to one service, as flows to and from its pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zt.compile.networkpolicy.objects import Flow, Port, pods_of
+from zt.compile.networkpolicy.view import View
+from zt.effective import EffectiveService, Grant, party_id
+from zt.model import ExternalService
+from zt.wellknown import GATEWAY_LOCAL
+
+
+def from_clients(view: View, item: EffectiveService) -> Iterator[Flow]:
+    """Who may call a service: pods of this cluster, the gateway for others, and networks."""
+    for inbound in item.inbound:
+        for grant in view.in_order((*inbound.clients, *inbound.externals)):
+            yield from _from_client(view, grant, Port(grant.port))
+
+
+def _from_client(view: View, grant: Grant, port: Port) -> Iterator[Flow]:
+    source = grant.source
+    if isinstance(source, ExternalService):
+        for block in view.sources(source.cidrs):
+            yield Flow(block, port, f"{grant.rule.name}: {source.name}")
+    elif view.is_here(source):
+        yield Flow(pods_of(source), port, grant.rule.name)
+    elif view.gateway:
+        why = f"{grant.rule.name}: {party_id(source, view.effective.mesh)} through the gateway"
+        yield Flow(pods_of(view.gateway), port, why)
+
+
+def to_upstreams(view: View, item: EffectiveService) -> Iterator[Flow]:
+    """Which services a service may call; those of other clusters through the gateway."""
+    for grant in view.in_order(item.upstreams):
+        if isinstance(grant.destination, ExternalService):
+            continue
+        if view.is_here(grant.destination):
+            yield Flow(pods_of(grant.destination), Port(grant.port), grant.rule.name)
+        elif view.gateway:
+            yield Flow(pods_of(view.gateway), Port(GATEWAY_LOCAL), crossing(view, grant))
+
+
+def crossing(view: View, grant: Grant) -> str:
+    """Why a pod talks with the gateway, whose Envoy passes on only what a rule declares."""
+    called = party_id(grant.destination, view.effective.mesh)
+    return f"{grant.rule.name}: {called} port {grant.port} through the gateway"
+
+
+def to_externals(view: View, item: EffectiveService) -> Iterator[Flow]:
+    """What a service may call outside the mesh."""
+    for grant in view.in_order(item.externals):
+        external = grant.destination
+        if not isinstance(external, ExternalService):
+            continue
+        why = f"{grant.rule.name}: {external.name}"
+        blocks = view.destinations(external.cidrs)
+        if not external.cidrs:
+            why += f" ({', '.join(external.hosts)}: the sidecar holds the names)"
+            blocks = view.elsewhere()
+        for block in blocks:
+            yield Flow(block, Port(grant.port), why)

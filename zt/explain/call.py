@@ -1,0 +1,85 @@
+"""The connection that is explained, and the statements made about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zt.decide import Decision, Verdict
+from zt.effective import Effective, EffectiveService, Inbound, NamedRule, Party
+from zt.graph import crosses
+from zt.model import ExternalService, Phase
+
+
+class Stance(StrEnum):
+    """What a plane does with a connection."""
+
+    ALLOWS = "allows"
+    REFUSES = "refuses"
+    OPEN = "open"  # it does not restrict this one
+    ABSENT = "absent"  # it is not there
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a plane does with a connection and why.
+
+    ``weaker`` says where it holds less than the decision; empty where it does not.
+    """
+
+    plane: str
+    stance: Stance
+    why: str
+    weaker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A connection from an ID to the port of another, with what the policy knows of them."""
+
+    effective: Effective
+    source_id: str
+    destination_id: str
+    port: int
+    source: Party | None
+    destination: Party | None
+    decision: Decision
+    rule: NamedRule | None
+    phase: Phase
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the decision is ALLOW."""
+        return self.decision.verdict is Verdict.ALLOW
+
+    @property
+    def rule_name(self) -> str:
+        """The rule that grants it, or ``default``."""
+        return self.decision.rule
+
+    def service(self, party: Party | None) -> EffectiveService | None:
+        """A party's view of the policy, where it is a service."""
+        return next((item for item in self.effective.services if item.service is party), None)
+
+    def inbound(self) -> Inbound | None:
+        """The called port, where a service declares it."""
+        called = self.service(self.destination)
+        if called is None:
+            return None
+        return next((found for found in called.inbound if found.port.port == self.port), None)
+
+    def is_enforced(self, party: Party | None) -> bool:
+        """Whether a party is a service all of whose replicas enforce."""
+        item = self.service(party)
+        return item is not None and item.phase is Phase.ENFORCE
+
+    def crosses(self) -> bool:
+        """Whether both ends are services, in different places."""
+        return crosses(self.source, self.destination)
+
+
+def name(party: Party) -> str:
+    """A party as sentences name it."""
+    if isinstance(party, ExternalService):
+        return f"external:{party.name}"
+    return f"{party.cluster}/{party.name}"
