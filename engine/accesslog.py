@@ -23,6 +23,7 @@ from engine.decider import Decider, known, record_of
 from engine.evaluate import Answer, Objection, Request, evaluate
 from engine.locate import Locations, Surroundings
 from zt.decide import Verdict
+from zt.model import Phase
 from zt.spiffe import SCHEME
 
 HANDSHAKE = "handshake"
@@ -80,7 +81,9 @@ class AccessLog(AccessLogServiceServicer):  # type: ignore[misc]
         snapshot, locations = decider.snapshot(), decider.locations()
         address = entry.downstream_remote_address.socket_address.address
         from_pod = bool(locations.find(address)) or snapshot.surroundings.is_pod(address)
-        refusal = refusal_of(entry, from_pod=from_pod)
+        # Only an enforced port is closed to what comes without the mesh's TLS.
+        phase = snapshot.table.phases.get(channel.destination or "", Phase.ENFORCE)
+        refusal = refusal_of(entry, no_pods=from_pod and phase is Phase.ENFORCE)
         if refusal is None:
             return
         request = request_of(entry, refusal, channel, snapshot.surroundings, locations)
@@ -98,22 +101,23 @@ class AccessLog(AccessLogServiceServicer):  # type: ignore[misc]
             decider.metrics.refused_without_identity(answer.reason)
 
 
-def refusal_of(entry: AccessLogCommon, *, from_pod: bool) -> Refusal | None:
+def refusal_of(entry: AccessLogCommon, *, no_pods: bool) -> Refusal | None:
     """Who refused a connection; ``None`` if nobody but the evaluator did.
 
-    ``from_pod``: whether it came from a pod's address.
+    ``no_pods``: whether it came from a pod to a port that takes pods by the mesh's TLS alone.
     """
-    if entry.upstream_cluster or entry.response_flags.HasField("unauthorized_details"):
-        return None
     reason = entry.downstream_transport_failure_reason.replace("_", " ")
     details = entry.connection_termination_details
+    # First: RBAC acts on the first byte, when the application may have been dialled already.
     if details.startswith(_RBAC_DETAILS):
         return Refusal(RBAC, None)
+    if entry.upstream_cluster or entry.response_flags.HasField("unauthorized_details"):
+        return None
     if details.startswith(_TIMEOUT_DETAILS) or (reason and not reason.startswith(_INSPECTED)):
         return Refusal(HANDSHAKE, _objection(reason))
-    # Ports with a door to the outside have no chain for pods without the mesh's TLS. An entry
-    # without any sign is theirs, or that of a peer from outside who went before asking anything.
-    if from_pod or entry.response_flags.no_route_found:
+    # An enforced port with a door to the outside has no chain for pods. An entry without any sign
+    # is theirs, or that of a peer from outside who went before asking anything.
+    if no_pods or entry.response_flags.no_route_found:
         return Refusal(LISTENER, None)
     return None
 

@@ -25,6 +25,7 @@ from zt.wellknown import (
     SIDECAR_METRICS,
 )
 
+_CONFIGURATION = "/etc/zt/envoy"
 _LOOPBACK = ipaddress.IPv4Address("127.64.0.1")
 _LOOPBACK_SLOTS = (1 << 22) - 2
 
@@ -79,8 +80,8 @@ class Placement(Protocol):
     def source_address(self, service: Service) -> str | None:
         """The address that the sidecar calls from, where the system must be told."""
 
-    def configuration(self, service: Service) -> str:
-        """The folder in which the sidecar finds its configuration."""
+    def source(self, service: Service, file: str) -> dict[str, Any]:
+        """Envoy's source (``core.v3.ConfigSource``) of what is compiled into a file."""
 
     def workload_api(self, service: Service) -> str:
         """The socket from which the sidecar takes its SVID and the trust bundle (SDS)."""
@@ -165,10 +166,19 @@ class InCluster:
         del service
         return None
 
-    def configuration(self, service: Service) -> str:
-        """The mount of the service's ConfigMap."""
+    def source(self, service: Service, file: str) -> dict[str, Any]:
+        """The file itself, in the mount of the service's ConfigMap."""
         del service
-        return "/etc/zt/envoy"
+        return {
+            "resource_api_version": "V3",
+            # A listener waits for its lists: it never opens without them.
+            "initial_fetch_timeout": "0s",
+            "path_config_source": {
+                "path": f"{_CONFIGURATION}/{file}",
+                # A ConfigMap's files are links; what moves is their folder.
+                "watched_directory": {"path": _CONFIGURATION},
+            },
+        }
 
     def workload_api(self, service: Service) -> str:
         """The SPIRE agent's socket of the node, mounted into the sidecar alone."""
@@ -196,6 +206,23 @@ class InCluster:
         """The public address of a cluster; ``check`` sees to it that there is one."""
         cluster = self.effective.mesh.cluster(name)
         return cluster.gateway.endpoint.host if cluster and cluster.gateway else name
+
+
+def by_grpc(cluster: str) -> dict[str, Any]:
+    """A gRPC server as an xDS source (``core.v3.ConfigSource``).
+
+    SPIRE's agent speaks GRPC, not DELTA_GRPC. Without the zero time-out Envoy turns ready without
+    a certificate, and resets every connection.
+    """
+    return {
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "0s",
+        "api_config_source": {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": cluster}}],
+        },
+    }
 
 
 def loopback_addresses(parties: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from zt.nearest import shown
+
 SCHEME = "spiffe://"
 SEGMENTS = 3
 SHAPE = "spiffe://<trust domain>/<cluster>/<namespace>/<service account>"
@@ -59,14 +61,17 @@ def parse_pattern(text: str) -> SpiffePattern:
         ValueError: with what is wrong and what it should have been.
     """
     if not text.startswith(SCHEME):
-        raise ValueError(f"{text!r} is not a SPIFFE ID: it should start with {SCHEME!r}")
+        raise ValueError(f"{shown(text)} is not a SPIFFE ID: it should start with {SCHEME!r}")
     trust_domain, *path = text.removeprefix(SCHEME).split("/")
     if not _TRUST_DOMAIN.fullmatch(trust_domain):
-        raise ValueError(f"{text!r}: {trust_domain!r} is not a trust domain such as 'hanzo.ai'")
+        raise ValueError(
+            f"{shown(text)}: {shown(trust_domain)} is not a trust domain such as 'hanzo.ai'"
+        )
     _reject_kubernetes_form(text, trust_domain, path)
     if len(path) != SEGMENTS:
         raise ValueError(
-            f"{text!r} has {len(path)} path segments instead of {SEGMENTS}: it should be {SHAPE}"
+            f"{shown(text)} has {len(path)} path segments instead of {SEGMENTS}: it should be "
+            f"{SHAPE}"
         )
     for segment in path:
         _check_segment(text, segment)
@@ -77,14 +82,16 @@ def _reject_kubernetes_form(text: str, trust_domain: str, path: list[str]) -> No
     """``ns/<namespace>/sa/<account>`` is other meshes' form; it does not name the cluster."""
     if len(path) == SEGMENTS + 1 and path[0] == "ns" and path[2] == "sa":
         wanted = spiffe_id(trust_domain, "<cluster>", path[1], path[3])
-        raise ValueError(f"{text!r} does not name a cluster: it should be {wanted!r}")
+        raise ValueError(f"{shown(text)} does not name a cluster: it should be {shown(wanted)}")
 
 
 def _check_segment(text: str, segment: str) -> None:
     if _SEGMENT.fullmatch(segment):
         return
     if "*" in segment:
-        raise ValueError(f"{text!r}: '*' may stand for one whole path segment, not for {segment!r}")
+        raise ValueError(
+            f"{shown(text)}: '*' may stand for one whole path segment, not for {shown(segment)}"
+        )
     raise ValueError(
-        f"{text!r}: segment {segment!r} should be lower-case letters, digits, '-' and '.'"
+        f"{shown(text)}: segment {shown(segment)} should be lower-case letters, digits, '-' and '.'"
     )

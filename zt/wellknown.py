@@ -23,6 +23,9 @@ EVALUATOR_GRPC = 8056
 METADATA_DESTINATION = "zt-destination"
 METADATA_PORT = "zt-port"
 
+# The cluster of each sidecar that leads to the SPIRE agent.
+WORKLOAD_API = "workload_api"
+
 # The gateways' Envoys: from pods of the own cluster, and from the tunnel.
 GATEWAY_LOCAL = 15443
 GATEWAY_TUNNEL = 15444

@@ -5,7 +5,6 @@ Its root key lives in the supervisor's memory alone, and ends with it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +23,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 SVID = "svid.pem"
 KEY = "svid_key.pem"
 BUNDLE = "bundle.pem"
-SECRET = "svid.json"  # noqa: S105 - the name of a file
 
 # Clocks of one machine agree, but Envoy compares whole seconds.
 _BACKDATED = timedelta(seconds=10)
@@ -99,25 +97,8 @@ def issue(root: Authority, spiffe: str, now: datetime, lifetime: int) -> Svid:
 
 
 def svid_files(svid: Svid, root: Authority) -> Mapping[str, bytes]:
-    """The files of an SVID's folder: for the evaluator one by one, for Envoy together."""
-    return {
-        SVID: svid.certificate,
-        KEY: svid.key,
-        BUNDLE: root.bundle,
-        SECRET: json.dumps({"resources": [_secret(svid)]}, indent=1).encode(),
-    }
-
-
-def _secret(svid: Svid) -> dict[str, object]:
-    """``tls.v3.Secret``, named as SPIRE names it; all in one file, so that it is one watch."""
-    return {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "default",
-        "tls_certificate": {
-            "certificate_chain": {"inline_string": svid.certificate.decode()},
-            "private_key": {"inline_string": svid.key.decode()},
-        },
-    }
+    """The files of an SVID's folder."""
+    return {SVID: svid.certificate, KEY: svid.key, BUNDLE: root.bundle}
 
 
 def _builder(

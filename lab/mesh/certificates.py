@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from lab.mesh.addresses import key
-from lab.mesh.authority import BUNDLE, Authority, authority, issue, svid_files
+from lab.mesh.authority import BUNDLE, Authority, Svid, authority, issue, svid_files
+from lab.mesh.discovery import Discovery, Identity, Resources, secrets
 from lab.mesh.folders import Folders, publish
-from zt.effective import Effective
+from zt.effective import Effective, EffectiveService
+from zt.model import Service
 from zt.spiffe import spiffe_id
 
 # Certificates of attackers who got hold of our CA's signature; `verify` sees them refused.
@@ -27,6 +31,8 @@ class Certificates:
         self._lifetime = lifetime
         self._authority: Authority | None = None
         self._due: datetime | None = None
+        self._identities: dict[str, Identity] = {}
+        self._servers: dict[str, Discovery] = {}
 
     def renew(self, now: datetime) -> None:
         """Issue all SVIDs again if half of their life is over."""
@@ -34,9 +40,27 @@ class Certificates:
             return
         root = self._root(now)
         for item in self._effective.services:
-            self._publish(root, key(item.service), item.spiffe, now, self._lifetime)
+            self._renew(root, item, now)
         self._issue_attackers(root, now)
         self._due = now + timedelta(seconds=self._lifetime / 2)
+
+    async def serve(self, service: Service, resources: Resources, socket: Path) -> None:
+        """Serve a sidecar what was compiled for it and, from now on, its SVID."""
+        name = key(service)
+        server = Discovery({**resources, **secrets(self._identities[name])})
+        await server.start(socket)
+        self._servers[name] = server
+
+    async def stop(self) -> None:
+        """Serve no sidecar any more."""
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    def _renew(self, root: Authority, item: EffectiveService, now: datetime) -> None:
+        name = key(item.service)
+        svid = self._publish(root, name, item.spiffe, now, self._lifetime)
+        identity = self._identities[name] = Identity(svid.certificate, svid.key, root.bundle)
+        if name in self._servers:
+            self._servers[name].put(secrets(identity))
 
     def _root(self, now: datetime) -> Authority:
         if self._authority is None:
@@ -56,6 +80,7 @@ class Certificates:
 
     def _publish(
         self, root: Authority, name: str, spiffe: str, now: datetime, lifetime: int
-    ) -> None:
-        files = svid_files(issue(root, spiffe, now, lifetime), root)
-        publish(self._folders.svid(name), files)
+    ) -> Svid:
+        svid = issue(root, spiffe, now, lifetime)
+        publish(self._folders.svid(name), svid_files(svid, root))
+        return svid

@@ -78,10 +78,13 @@ class Folders:
 
     @property
     def made(self) -> tuple[Path, ...]:
-        """All that a mesh makes here and that ends with it."""
+        """All that a mesh makes here and that ends with it.
+
+        The state comes last: while it is there, whoever finds it goes on with the removal.
+        """
         names = ("envoy", "svid", "postgres", "sockets", "state.new")
-        files = (self.state, self.policies, self.locations, self.bundle, self.passwords)
-        return (*files, *(self.root / name for name in names))
+        files = (self.policies, self.locations, self.bundle, self.passwords)
+        return (*files, *(self.root / name for name in names), self.state)
 
     def envoy(self, service: str) -> Path:
         """A sidecar's configuration, by the service's key."""

@@ -7,18 +7,17 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from lab.mesh import application, database, policies
 from lab.mesh.addresses import key
-from lab.mesh.authority import BUNDLE, SECRET
 from lab.mesh.certificates import Certificates
+from lab.mesh.discovery import compiled
 from lab.mesh.folders import write_private
-from lab.mesh.inline import bootstrap
 from lab.mesh.model import Mesh, Options, mesh_of
 from lab.mesh.ports import api, check_addresses, page_of, url
 from lab.mesh.probes import envoy_is_ready, http_is_ready, tcp_is_ready
@@ -31,7 +30,7 @@ from zt.placement import Address
 from zt.wellknown import EVALUATOR_HEALTH
 
 PATIENCE = 60.0
-BOOTSTRAP = "bootstrap.json"
+BOOTSTRAP = "bootstrap.yaml"
 _PAUSE = 0.03
 _ROOT = Path(__file__).parents[2]
 _ENVOY_OPTIONS = (
@@ -63,6 +62,7 @@ async def launch(children: Children, options: Options, block: int, report: Repor
     report("issuing certificates")
     certificates = Certificates(mesh.folders, mesh.effective, mesh.svid_lifetime)
     certificates.renew(datetime.now(UTC))
+    await _serve_sidecars(mesh, certificates)
     apis = [url(api(mesh, cluster, page)) for cluster in mesh.clusters]
     facts = {"page": url(page), "apis": apis, "block": block, "svid": mesh.svid_lifetime}
     children.facts |= facts
@@ -86,22 +86,34 @@ async def _start_parts(children: Children, mesh: Mesh, page: Address, report: Re
 
 
 def _write_configuration(mesh: Mesh) -> None:
-    """Compile every cluster and place outside, and write each sidecar's bootstrap."""
-    places = sorted({service.cluster for service in mesh.services})
-    for place in places:
-        compiled = sorted(compile_envoy(mesh.effective, place, mesh.placement), key=_folder)
-        for folder, files in groupby(compiled, key=_folder):
-            target = mesh.folders.envoy(f"{place}/{folder.name}")
-            target.mkdir(parents=True, mode=0o700)
-            svid = mesh.folders.svid(f"{place}/{folder.name}") / SECRET
-            content = bootstrap(files, svid, mesh.folders.bundle / BUNDLE)
-            write_private(target / BOOTSTRAP, json.dumps(content, indent=1).encode())
+    """Write what every sidecar starts from, and for people what it will be served."""
+    for service, files in _compiled(mesh):
+        target = mesh.folders.envoy(key(service))
+        target.mkdir(parents=True, mode=0o700)
+        for file in files:
+            write_private(target / _name(file), file.text().encode())
     write_private(mesh.folders.locations, json.dumps(_locations(mesh), indent=1).encode())
     mesh.folders.sockets.mkdir(mode=0o700, exist_ok=True)
 
 
-def _folder(file: CompiledFile) -> PurePosixPath:
-    return PurePosixPath(file.path).parent
+async def _serve_sidecars(mesh: Mesh, certificates: Certificates) -> None:
+    for service, files in _compiled(mesh):
+        socket = mesh.placement.discovery_socket(service)
+        await certificates.serve(service, compiled(files), socket)
+
+
+def _compiled(mesh: Mesh) -> Iterator[tuple[Service, list[CompiledFile]]]:
+    """The files of each sidecar, in all clusters and places outside."""
+    for place in sorted({service.cluster for service in mesh.services}):
+        by_name = defaultdict(list)
+        for file in compile_envoy(mesh.effective, place, mesh.placement):
+            by_name[PurePosixPath(file.path).parent.name].append(file)
+        for item in mesh.effective.in_cluster(place):
+            yield item.service, by_name[item.service.name]
+
+
+def _name(file: CompiledFile) -> str:
+    return PurePosixPath(file.path).name
 
 
 def _locations(mesh: Mesh) -> dict[str, dict[str, str]]:
@@ -182,7 +194,7 @@ async def _start_sidecars(children: Children, mesh: Mesh) -> None:
     turns = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def start(service: Service) -> None:
-        bootstrap = Path(mesh.placement.configuration(service)) / BOOTSTRAP
+        bootstrap = mesh.folders.envoy(key(service)) / BOOTSTRAP
         command = (str(binary), "--config-path", str(bootstrap), *_ENVOY_OPTIONS)
         program = Program(f"sidecar.{_dotted(service)}", command, _environment())
         socket_path = mesh.placement.admin_socket(service)

@@ -1,4 +1,4 @@
-"""The local mesh's side of compiled configuration: its addresses, and SVIDs from files."""
+"""The local mesh's side of compiled configuration: addresses, and xDS by a server of its own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from lab.mesh.addresses import Plan, key, parties, unprivileged
-from lab.mesh.authority import BUNDLE, SECRET
+from lab.mesh.authority import BUNDLE
 from lab.mesh.folders import Folders
 from zt.effective import Effective, Party, party_id
 from zt.model import ExternalService, Mesh, Service
-from zt.placement import Address
+from zt.placement import Address, by_grpc
 from zt.wellknown import (
     EVALUATOR_GRPC,
     GATEWAY_LOCAL,
     GATEWAY_TUNNEL,
     SIDECAR_HEALTH,
     SIDECAR_METRICS,
+    WORKLOAD_API,
 )
 
 
@@ -98,13 +99,18 @@ class LocalPlacement:
         """The pod's address, so that destinations see who calls."""
         return self.plan.pod(service)
 
-    def configuration(self, service: Service) -> str:
-        """The sidecar's folder."""
-        return str(self.folders.envoy(key(service)))
+    def source(self, service: Service, file: str) -> dict[str, Any]:
+        """The sidecar's own xDS server."""
+        del service, file
+        return by_grpc(WORKLOAD_API)
 
     def workload_api(self, service: Service) -> str:
-        """The file that stands for the agent's socket (``lab.mesh.inline``)."""
-        return str(self.folders.svid(key(service)) / SECRET)
+        """The socket of the sidecar's own xDS server."""
+        return str(self.discovery_socket(service))
+
+    def discovery_socket(self, service: Service) -> Path:
+        """The path of that socket."""
+        return self.folders.sockets / f"{self.plan.services[key(service)]}.xds"
 
     def bundle(self, service: Service) -> tuple[str, str]:
         """The bundle's folder and its file."""

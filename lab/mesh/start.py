@@ -55,7 +55,13 @@ def _spawn(folders: Folders, options: Options) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(_ROOT)},
+            env={
+                "PATH": os.defpath,
+                "LANG": "C.UTF-8",
+                "PYTHONPATH": str(_ROOT),
+                # Its children are other programs at once: gRPC has nothing to put right in them.
+                "GRPC_ENABLE_FORK_SUPPORT": "false",
+            },
             cwd="/",
             start_new_session=True,
         )

@@ -73,7 +73,10 @@ async def _run(children: Children, options: Options, block: int) -> int:
     if certificates is None:
         return 1
     _say_ready(children)
-    await _keep(children, certificates)
+    try:
+        await _keep(children, certificates)
+    finally:
+        await certificates.stop()
     return 0
 
 

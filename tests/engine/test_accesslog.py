@@ -13,6 +13,7 @@ from tests.engine.samples import (
     DB,
     DOMAIN,
     ENGINE,
+    NEW,
     WEB,
     Authority,
     Desk,
@@ -65,7 +66,7 @@ INSPECTED = "TLS_error|error:1000009c:SSL routines:OPENSSL_internal:HTTP_REQUEST
         (entry(uri=None, reason=OLD_TLS), None, "handshake", "handshake_failed"),
         (entry(uri=None, details=SILENT), None, "handshake", "handshake_failed"),
         (entry(uri=CAUTIOUS, details=RBAC), CAUTIOUS, "rbac", "no_rule"),
-        (entry(details=RBAC), WEB, "rbac", "not_on_list"),
+        (entry(details=RBAC, upstream="application-5432"), WEB, "rbac", "not_on_list"),
         (entry(uri=None, details=RBAC, reason=INSPECTED), WEB, "rbac", "plaintext"),
         (entry(uri=None, reason=INSPECTED), WEB, "listener", "plaintext"),
         (entry(uri=None), WEB, "listener", "plaintext"),
@@ -90,6 +91,13 @@ async def test_a_peer_from_outside_that_no_chain_takes_is_recorded(desk: Desk) -
         await report(target, [lost])
     (record,) = desk.trail.records
     assert (record.source_id, record.layer) == ("external:internet", "listener")
+
+
+async def test_a_pod_that_goes_without_a_word_was_not_refused_where_observed(desk: Desk) -> None:
+    async with evaluator(desk) as target:
+        await report(target, [entry(uri=None)], about(NEW))
+        await report(target, [entry(uri=None)], about(CAUTIOUS))
+    assert desk.trail.records == []
 
 
 async def test_a_pod_that_nobody_knows_is_refused_without_a_name(desk: Desk) -> None:

@@ -4,12 +4,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab.mesh.cleanup import claim, stop_mesh
+from lab.mesh.cleanup import claim, remove_leftovers, stop_mesh
 from lab.mesh.folders import Folders
 from lab.mesh.processes import (
     Children,
@@ -162,3 +163,26 @@ def test_a_broken_state_file_is_one_sentence(folders: Folders) -> None:
     folders.state.write_text("{}")
     with pytest.raises(MeshError, match="is not the record of a mesh"):
         read_state(folders)
+
+
+@pytest.mark.parametrize("interrupted_at", range(10))
+def test_a_removal_that_was_interrupted_is_finished_by_the_next(
+    folders: Folders, interrupted_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_state(folders, State(None, (), {}))
+    for path in folders.made:
+        if path != folders.state:
+            path.mkdir(parents=True, exist_ok=True)
+    removals = iter(range(interrupted_at))
+
+    def remove(path: Path, **_: object) -> None:
+        if next(removals, None) is None:
+            raise KeyboardInterrupt
+        path.rmdir()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lab.mesh.cleanup.shutil.rmtree", remove)
+        with suppress(KeyboardInterrupt):
+            remove_leftovers(folders)
+    stop_mesh(folders)
+    assert {path.name for path in folders.root.iterdir()} <= {"logs", "lock"}

@@ -21,19 +21,23 @@ NEARLY = st.from_regex(r"[-+0-9a-z_.:/*]{0,30}", fullmatch=True)
 @pytest.mark.parametrize("name", SCALARS)
 @given(st.text(max_size=40) | NEARLY)
 def test_any_text_is_a_value_or_a_value_error_of_ours(name: str, text: str) -> None:
+    message = problem(SCALARS[name], text)
+    assert "\n" not in message
+    for python in ("invalid literal", "does not appear to be", "isoformat", "argument"):
+        assert python not in message
+
+
+def problem(scalar: Scalar, text: str) -> str:
     try:
-        SCALARS[name].parse(text)
+        scalar.parse(text)
     except ValueError as error:
-        assert "\n" not in str(error)
-        for python in ("invalid literal", "does not appear to be", "isoformat", "argument"):
-            assert python not in str(error)
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("name", SCALARS)
 def test_no_message_repeats_a_long_text(name: str) -> None:
-    with pytest.raises(ValueError, match=r".") as raised:
-        SCALARS[name].parse("\x00" + "x" * 100_000)
-    assert len(str(raised.value)) < 500
+    assert 0 < len(problem(SCALARS[name], "\x00" + "x" * 100_000)) < 500
 
 
 @given(st.integers(1, 10**11))

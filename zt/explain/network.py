@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from zt.effective import Grant
 from zt.explain.call import Call, Stance, Statement, name
-from zt.model import ExternalService, Service
+from zt.model import ExternalService, Phase, Service
 from zt.wellknown import GATEWAY_LOCAL, GATEWAY_TUNNEL, server_name
 
 _EGRESS = "NetworkPolicy egress"
 _INGRESS = "NetworkPolicy ingress"
 _TUNNEL = "tunnel"
+_RELAY = "a gateway passes on what others send, and cannot be told from them"
 
 
 def egress(call: Call) -> Iterator[Statement]:
@@ -44,20 +45,40 @@ def _to_service(call: Call, source: Service, destination: Service) -> Statement:
     if not call.is_enforced(destination):
         why = f"{policy} does not cut {name(destination)}, which is not enforced yet"
         return Statement(_EGRESS, Stance.OPEN, why)
+    relayed = _relayed(call, destination) if _is_gateway(call, source) else None
+    if relayed:
+        why = f"{policy} lets it there for {name(relayed.source)} ({relayed.rule.name})"
+        return Statement(_EGRESS, Stance.OPEN, why, _RELAY)
     return Statement(_EGRESS, Stance.REFUSES, f"{policy} has no rule for it")
 
 
+def _is_gateway(call: Call, party: Service) -> bool:
+    return party.name == call.effective.mesh.infrastructure.gateway
+
+
+def _relayed(call: Call, destination: Service) -> Grant | None:
+    """Whose connections to the port come from the pods of the destination's gateway."""
+    inbound = call.inbound()
+    for grant in inbound.clients if inbound else ():
+        if isinstance(grant.source, Service) and (
+            grant.source.cluster != destination.cluster or _is_gateway(call, grant.source)
+        ):
+            return grant
+    return None
+
+
 def _denied_crossing(call: Call, source: Service) -> Statement:
+    gateway = call.effective.find(source.cluster, call.effective.mesh.infrastructure.gateway)
+    if gateway and gateway.phase is not Phase.ENFORCE:
+        why = f"the WireGuard gateway of {source.cluster} is in phase {gateway.phase}"
+        return Statement(_EGRESS, Stance.OPEN, why, _RELAY)
     item = call.service(source)
-    others = [
-        grant
-        for grant in (item.upstreams if item else ())
-        if isinstance(grant.destination, Service) and grant.destination.cluster != source.cluster
-    ]
-    if not others:
-        return Statement(_EGRESS, Stance.REFUSES, f"{source.name}-egress has no rule for it")
-    why = f"{source.name} may call the WireGuard gateway, for {name(others[0].destination)}"
-    return Statement(_EGRESS, Stance.OPEN, why, "it does not see who is behind the gateway")
+    for grant in item.upstreams if item else ():
+        other = grant.destination
+        if isinstance(other, Service) and other.cluster != source.cluster:
+            why = f"{source.name} may call the WireGuard gateway, for {name(other)}"
+            return Statement(_EGRESS, Stance.OPEN, why, _RELAY)
+    return Statement(_EGRESS, Stance.REFUSES, f"{source.name}-egress has no rule for it")
 
 
 def _to_external(call: Call, source: Service, destination: ExternalService) -> Statement:
@@ -130,17 +151,13 @@ def _kept_out(call: Call, destination: Service) -> Statement:
 
 def _same_address(call: Call, destination: Service) -> Grant | None:
     """Whom the policy lets in from where the source, too, would come."""
-    inbound = call.inbound()
+    inbound, source = call.inbound(), call.source
     if inbound is None:
         return None
-    for grant in inbound.clients:
-        behind_gateway = (
-            isinstance(grant.source, Service) and grant.source.cluster != destination.cluster
-        )
-        if call.crosses() and behind_gateway:
-            return grant
+    if isinstance(source, Service) and (call.crosses() or _is_gateway(call, source)):
+        return _relayed(call, destination)
     for grant in inbound.externals:
-        other, source = grant.source, call.source
+        other = grant.source
         if (
             isinstance(other, ExternalService)
             and isinstance(source, ExternalService)

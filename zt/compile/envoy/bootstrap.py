@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from zt.compile.envoy.resources import (
     EVALUATOR,
     NOBODY,
-    WORKLOAD_API,
     Json,
     Sidecar,
     cluster,
@@ -20,6 +19,7 @@ from zt.compile.envoy.resources import (
 )
 from zt.emit import Fragment
 from zt.placement import Address
+from zt.wellknown import WORKLOAD_API
 
 _ADMIN = "admin"
 
@@ -31,8 +31,8 @@ def bootstrap(car: Sidecar) -> Json:
         "node": {"id": service.name, "cluster": service.cluster},
         "admin": {"address": car.placement.admin(service)},
         "dynamic_resources": {
-            "lds_config": car.file_source("listeners.yaml"),
-            "cds_config": car.file_source("clusters.yaml"),
+            "lds_config": car.source("listeners.yaml"),
+            "cds_config": car.source("clusters.yaml"),
         },
         # SDS needs its cluster before any other is there.
         "static_resources": {"clusters": [_workload_api(car.placement.workload_api(service))]},

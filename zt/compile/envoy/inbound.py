@@ -53,9 +53,10 @@ def inbound_listeners(car: Sidecar) -> Iterator[Filled]:
 
 def _shape(car: Sidecar, inbound: Inbound) -> tuple[Hashable, ...]:
     """What a listener depends on beside its blanks; most services of a cluster share a few."""
-    folder = car.placement.configuration(car.service)
+    port = inbound.port
+    lists = car.source(f"{_clients(port.port)}.yaml")
     doors = tuple((grant.rule.name, grant.source) for grant in inbound.externals)
-    return "inbound", folder, inbound.port.port, inbound.port.protocol, _is_enforced(car), doors
+    return "inbound", lists, port.port, port.protocol, _is_enforced(car), doors
 
 
 def inbound_clusters(car: Sidecar) -> Iterator[Fragment]:
@@ -266,7 +267,7 @@ def _rbac_filter(car: Sidecar, number: int) -> Json:
     return {
         "name": _rbac(number),
         "config_discovery": {
-            "config_source": car.file_source(f"{_rbac(number)}.yaml"),
+            "config_source": car.source(f"{_rbac(number)}.yaml"),
             "type_urls": [f"type.googleapis.com/envoy.extensions.{_RBAC}"],
         },
     }

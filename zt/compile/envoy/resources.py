@@ -11,8 +11,8 @@ from typing import Any, cast
 from zt.effective import Effective, EffectiveService
 from zt.emit import Fragment, Fragments, blank
 from zt.model import Mesh, Service
-from zt.placement import Address, Placement
-from zt.wellknown import ALPN
+from zt.placement import Address, Placement, by_grpc
+from zt.wellknown import ALPN, METADATA_DESTINATION, METADATA_PORT, WORKLOAD_API
 
 Json = dict[str, Any]
 
@@ -20,19 +20,6 @@ _TYPE = "type.googleapis.com/envoy."
 _EXTENSIONS = f"{_TYPE}extensions."
 _TLS = "transport_sockets.tls.v3"
 EVALUATOR = "evaluator"
-WORKLOAD_API = "workload_api"
-
-# SPIRE's agent speaks GRPC, not DELTA_GRPC. Without the zero time-out Envoy turns ready without a
-# certificate, and resets every connection.
-_WORKLOAD_API: Json = {
-    "resource_api_version": "V3",
-    "initial_fetch_timeout": "0s",
-    "api_config_source": {
-        "api_type": "GRPC",
-        "transport_api_version": "V3",
-        "grpc_services": [{"envoy_grpc": {"cluster_name": WORKLOAD_API}}],
-    },
-}
 
 # Envoy reads an empty list of names as "everyone"; this one, no SPIFFE ID, is nobody's.
 NOBODY = "nobody"
@@ -65,9 +52,9 @@ class Sidecar:
         """Its identity."""
         return self.own.spiffe
 
-    def file_source(self, file: str) -> Fragment:
-        """A file of this sidecar's folder as an xDS source."""
-        return self.fragments.of(file_source(self.placement.configuration(self.service), file))
+    def source(self, file: str) -> Fragment:
+        """What is compiled into a file of this sidecar, as an xDS source."""
+        return self.fragments.of(self.placement.source(self.service, file))
 
     def secret(self, name: str, validation: Json) -> Json:
         """A validation context as an SDS resource: the trust bundle and what else must hold."""
@@ -94,8 +81,8 @@ def sidecar(
         placement=placement,
         fragments=fragments,
         # The names by which the SPIRE agent serves a workload's SVID and its trust bundle.
-        certificate=fragments.of([{"name": "default", "sds_config": _WORKLOAD_API}]),
-        bundle=fragments.of({"name": "ROOTCA", "sds_config": _WORKLOAD_API}),
+        certificate=fragments.of([{"name": "default", "sds_config": by_grpc(WORKLOAD_API)}]),
+        bundle=fragments.of({"name": "ROOTCA", "sds_config": by_grpc(WORKLOAD_API)}),
         # An upstream context stops at TLS 1.2 unless told otherwise.
         tls_params=fragments.of(
             {
@@ -105,20 +92,6 @@ def sidecar(
             }
         ),
     )
-
-
-def file_source(folder: str, file: str) -> Json:
-    """A file of a sidecar's folder as an xDS source (``core.v3.ConfigSource``)."""
-    return {
-        "resource_api_version": "V3",
-        # A listener waits for its lists: it never opens without them.
-        "initial_fetch_timeout": "0s",
-        "path_config_source": {
-            "path": f"{folder}/{file}",
-            # A ConfigMap's files are links; what moves is their folder.
-            "watched_directory": {"path": folder},
-        },
-    }
 
 
 def discovery(resources: Sequence[object]) -> Json:
@@ -241,7 +214,7 @@ def downstream_tls(car: Sidecar, validation: str) -> Json:
             "tls_certificate_sds_secret_configs": car.certificate,
             "validation_context_sds_secret_config": {
                 "name": validation,
-                "sds_config": car.file_source(f"{validation}.yaml"),
+                "sds_config": car.source(f"{validation}.yaml"),
             },
         },
     )
@@ -272,7 +245,7 @@ def to_evaluator(destination: str, port: int) -> Json:
         "envoy_grpc": {"cluster_name": EVALUATOR},
         "timeout": "1s",
         "initial_metadata": [
-            {"key": "zt-destination", "value": destination},
-            {"key": "zt-port", "value": str(port)},
+            {"key": METADATA_DESTINATION, "value": destination},
+            {"key": METADATA_PORT, "value": str(port)},
         ],
     }

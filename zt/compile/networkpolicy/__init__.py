@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from zt.bundle import CompiledFile
 from zt.compile.networkpolicy.grants import from_clients, to_externals, to_upstreams
-from zt.compile.networkpolicy.objects import Pods, pods_of, policy, rules
+from zt.compile.networkpolicy.objects import Pods, policy, rules
 from zt.compile.networkpolicy.roles import baseline, egress_roles, ingress_roles
 from zt.compile.networkpolicy.view import View
 from zt.effective import Effective, EffectiveService
@@ -48,7 +48,7 @@ def _ingress(view: View, item: EffectiveService) -> CompiledFile:
     flows = [*from_clients(view, item), *ingress_roles(view, service)]
     items = rules("from", service.namespace, flows)
     header = f"Who may connect to {service.name}; whoever is not here is refused."
-    return policy(f"{service.name}-ingress", pods_of(service), header, ingress=items)
+    return policy(f"{service.name}-ingress", view.pods(service), header, ingress=items)
 
 
 def _egress(view: View, item: EffectiveService) -> CompiledFile:
@@ -56,7 +56,7 @@ def _egress(view: View, item: EffectiveService) -> CompiledFile:
     flows = [*to_upstreams(view, item), *to_externals(view, item), *egress_roles(view, service)]
     items = [*rules("to", service.namespace, flows), *view.open_egress]
     header = f"What {service.name} may connect to; whatever is not here is refused."
-    return policy(f"{service.name}-egress", pods_of(service), header, egress=items)
+    return policy(f"{service.name}-egress", view.pods(service), header, egress=items)
 
 
 def _default_deny(view: View) -> Iterator[CompiledFile]:
@@ -67,4 +67,4 @@ def _default_deny(view: View) -> Iterator[CompiledFile]:
         service = item.service
         header = f"{service.name} is in phase {item.phase}: default-deny must not cut it."
         name = f"{service.name}-observed"
-        yield policy(name, pods_of(service), header, ingress=[{}], egress=[{}])
+        yield policy(name, view.pods(service), header, ingress=[{}], egress=[{}])

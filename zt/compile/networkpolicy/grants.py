@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zt.compile.networkpolicy.objects import Flow, Port, pods_of
+from zt.compile.networkpolicy.objects import Flow, Port
 from zt.compile.networkpolicy.view import View
 from zt.effective import EffectiveService, Grant, party_id
 from zt.model import ExternalService
@@ -24,10 +24,10 @@ def _from_client(view: View, grant: Grant, port: Port) -> Iterator[Flow]:
         for block in view.sources(source.cidrs):
             yield Flow(block, port, f"{grant.rule.name}: {source.name}")
     elif view.is_here(source):
-        yield Flow(pods_of(source), port, grant.rule.name)
+        yield Flow(view.pods(source), port, grant.rule.name)
     elif view.gateway:
         why = f"{grant.rule.name}: {party_id(source, view.effective.mesh)} through the gateway"
-        yield Flow(pods_of(view.gateway), port, why)
+        yield Flow(view.pods(view.gateway), port, why)
 
 
 def to_upstreams(view: View, item: EffectiveService) -> Iterator[Flow]:
@@ -36,9 +36,9 @@ def to_upstreams(view: View, item: EffectiveService) -> Iterator[Flow]:
         if isinstance(grant.destination, ExternalService):
             continue
         if view.is_here(grant.destination):
-            yield Flow(pods_of(grant.destination), Port(grant.port), grant.rule.name)
+            yield Flow(view.pods(grant.destination), Port(grant.port), grant.rule.name)
         elif view.gateway:
-            yield Flow(pods_of(view.gateway), Port(GATEWAY_LOCAL), crossing(view, grant))
+            yield Flow(view.pods(view.gateway), Port(GATEWAY_LOCAL), crossing(view, grant))
 
 
 def crossing(view: View, grant: Grant) -> str:

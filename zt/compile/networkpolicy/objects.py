@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from zt.bundle import CompiledFile
-from zt.emit import note
+from zt.emit import Fragment, note
 from zt.model import Service
 from zt.wellknown import MANAGED_BY
 
@@ -124,17 +125,26 @@ def _join(reasons: Iterable[Iterable[str]]) -> str:
     return "\n".join(dict.fromkeys(why for some in reasons for why in some))
 
 
-def peer(found: Peer, namespace: str) -> dict[str, Any]:
+def peer(found: Peer, namespace: str) -> Any:  # noqa: ANN401 - any JSON value
     """A peer as a policy of ``namespace`` names it; its own namespace goes without saying."""
     if isinstance(found, Block):
         excluded = {"except": list(found.excluded)} if found.excluded else {}
         return {"ipBlock": {"cidr": found.cidr, **excluded}}
-    if found.namespace == namespace:
-        return {"podSelector": _selector(found)}
-    return {
-        "namespaceSelector": {"matchLabels": {_NAMESPACE: found.namespace}},
-        "podSelector": _selector(found),
-    }
+    return _near(found) if found.namespace == namespace else _far(found)
+
+
+# The same few services are peers in very many places.
+
+
+@lru_cache(maxsize=1 << 12)
+def _near(found: Pods) -> Fragment:
+    return Fragment({"podSelector": _selector(found)})
+
+
+@lru_cache(maxsize=1 << 12)
+def _far(found: Pods) -> Fragment:
+    namespace = {"matchLabels": {_NAMESPACE: found.namespace}}
+    return Fragment({"namespaceSelector": namespace, "podSelector": _selector(found)})
 
 
 def _selector(pods: Pods) -> dict[str, Any]:

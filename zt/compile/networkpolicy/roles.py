@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from zt.bundle import CompiledFile
 from zt.compile.networkpolicy.grants import crossing
-from zt.compile.networkpolicy.objects import Block, Flow, Pods, Port, groups, pods_of, policy, rules
+from zt.compile.networkpolicy.objects import Block, Flow, Pods, Port, groups, policy, rules
 from zt.compile.networkpolicy.view import View
 from zt.effective import party_id
 from zt.model import Service
@@ -60,7 +60,7 @@ def _into_gateway(view: View) -> Iterator[Flow]:
     """
     for grant in view.leaving:
         if isinstance(grant.source, Service):
-            yield Flow(pods_of(grant.source), Port(GATEWAY_LOCAL), crossing(view, grant))
+            yield Flow(view.pods(grant.source), Port(GATEWAY_LOCAL), crossing(view, grant))
     for grant in view.arriving:
         if isinstance(grant.source, Service) and grant.source.outside:
             why = f"{grant.rule.name}: {party_id(grant.source, view.effective.mesh)}"
@@ -75,7 +75,7 @@ def _out_of_gateway(view: View) -> Iterator[Flow]:
     for grant in view.arriving:
         if isinstance(grant.destination, Service):
             why = f"{grant.rule.name}: {party_id(grant.source, view.effective.mesh)}"
-            yield Flow(pods_of(grant.destination), Port(grant.port), why)
+            yield Flow(view.pods(grant.destination), Port(grant.port), why)
     for flow, _ in _tunnel(view):
         yield flow
 
@@ -114,13 +114,13 @@ def _needed_egress(view: View) -> Iterator[tuple[str, str, list[Flow]]]:
     yield "allow-dns", "Baseline: enforced services look up names.", flows
     if view.evaluator:
         port = Port(EVALUATOR_GRPC)
-        flows = [Flow(pods_of(view.evaluator), port, "The evaluator of this cluster.")]
+        flows = [Flow(view.pods(view.evaluator), port, "The evaluator of this cluster.")]
         yield "allow-evaluator", "Baseline: sidecars ask for decisions, and report.", flows
 
 
 def _needed_ingress(view: View) -> Iterator[tuple[str, str, list[Flow]]]:
     if view.metrics:
-        flows = [Flow(pods_of(view.metrics), Port(SIDECAR_METRICS), "Who scrapes metrics.")]
+        flows = [Flow(view.pods(view.metrics), Port(SIDECAR_METRICS), "Who scrapes metrics.")]
         yield "allow-metrics", "Baseline: the metrics of the sidecars.", flows
     if view.cluster.node_cidrs:
         flows = list(_nodes(view, SIDECAR_HEALTH, "The kubelets."))

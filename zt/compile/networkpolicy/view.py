@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from zt.compile.networkpolicy.objects import Block, groups, peer
+from zt.compile.networkpolicy.objects import Block, Pods, groups, peer, pods_of
 from zt.effective import Effective, EffectiveService, Grant, Party
 from zt.emit import Fragment, note
 from zt.model import Cluster, Phase, Service
@@ -38,6 +38,14 @@ class View:
     def observed(self) -> tuple[EffectiveService, ...]:
         """Those that are not; a canary too, whose one replica the evaluator alone knows."""
         return tuple(item for item in self.services if item.phase is not Phase.ENFORCE)
+
+    @cached_property
+    def _pods(self) -> dict[int, Pods]:
+        return {id(item.service): pods_of(item.service) for item in self.services}
+
+    def pods(self, service: Service) -> Pods:
+        """The pods of a service of the cluster; one object, for it is asked for very often."""
+        return self._pods[id(service)]
 
     @cached_property
     def open_egress(self) -> list[Any]:
