@@ -36,6 +36,8 @@ _INSPECTED = "TLS error|error:"
 _TIMEOUT_DETAILS = "transport socket timeout"
 # The chain is trusted and in date; only the list of names refused it, so the name is proven.
 _NAME_REFUSED = "SAN matcher"
+# Objections behind which the chain has been verified, so that the name is the peer's own.
+_SAYS_WHO = (None, Objection.CERTIFICATE_EXPIRED)
 # What BoringSSL says, in order: the first that is found tells.
 _SIGNS = (
     ("certificate has expired", Objection.CERTIFICATE_EXPIRED),
@@ -97,7 +99,7 @@ class AccessLog(AccessLogServiceServicer):  # type: ignore[misc]
         decider.metrics.decision(
             Verdict.DENY, known(snapshot, proven), known(snapshot, request.destination)
         )
-        if not peer_of(entry):
+        if request.source is None:
             decider.metrics.refused_without_identity(answer.reason)
 
 
@@ -147,7 +149,9 @@ def request_of(
     address = entry.downstream_remote_address.socket_address.address
     local = entry.downstream_local_address.socket_address.address
     pod, replica = locations.find(address), locations.find(local)
-    source, objection = peer_of(entry), refusal.objection
+    objection = refusal.objection
+    # Anyone can write any name into a certificate of their own: the trail must not blame it.
+    source = peer_of(entry) if objection in _SAYS_WHO else None
     if source is None and refusal.layer != HANDSHAKE:
         caller = caller_of("", address, surroundings, locations)
         source, objection = caller.id, caller.objection

@@ -59,7 +59,7 @@ INSPECTED = "TLS_error|error:1000009c:SSL routines:OPENSSL_internal:HTTP_REQUEST
         (entry(reason=NOT_ON_LIST), WEB, "handshake", "not_on_list"),
         (entry(reason=EXPIRED), WEB, "handshake", "certificate_expired"),
         (entry(reason=EXPIRED.replace(" ", "_")), WEB, "handshake", "certificate_expired"),
-        (entry(reason=UNTRUSTED), WEB, "handshake", "certificate_untrusted"),
+        (entry(reason=UNTRUSTED), None, "handshake", "certificate_untrusted"),
         (entry(uri=None, reason=NO_CERTIFICATE), None, "handshake", "no_certificate"),
         (entry(uri=None, reason=PLAINTEXT), None, "handshake", "not_tls"),
         (entry(uri=None, reason=BINARY), None, "handshake", "not_tls"),
