@@ -1,1 +1,1 @@
-"""The policy language of Hanzo ZT: model, load, check, decide, compile. Pure: no network, no Pulumi."""
+"""The policy language of Hanzo ZT: model, load, check, decide, compile. No network, no Pulumi."""
