@@ -62,8 +62,11 @@ class Placement(Protocol):
     def gateway(self, gateway: Service) -> Address:
         """Where a gateway's Envoy listens for the sidecars of its own cluster."""
 
+    def arrivals(self, gateway: Service) -> Address:
+        """Where a gateway's Envoy listens for other clusters and for callers from outside."""
+
     def tunnel(self, cluster: str) -> Address:
-        """Where a cluster's gateway listens in the tunnel, and its peers dial it."""
+        """Where a gateway dials that of another cluster, through the tunnel."""
 
     def metrics(self, service: Service) -> Address:
         """Where the sidecar serves its metrics."""
@@ -136,8 +139,13 @@ class InCluster:
         del gateway
         return Address("0.0.0.0", GATEWAY_LOCAL)  # noqa: S104 - the pod's
 
+    def arrivals(self, gateway: Service) -> Address:
+        """The pod's address: callers from outside come by no tunnel."""
+        del gateway
+        return Address("0.0.0.0", GATEWAY_TUNNEL)  # noqa: S104 - the pod's
+
     def tunnel(self, cluster: str) -> Address:
-        """The gateway's address inside the tunnel: what arrives there came through WireGuard."""
+        """The gateway's address inside the tunnel."""
         found = self.effective.mesh.cluster(cluster)
         host = str(found.gateway.address.ip) if found and found.gateway else cluster
         return Address(host, GATEWAY_TUNNEL)

@@ -68,6 +68,10 @@ class LocalPlacement:
         """The gateway's pod."""
         return Address(self.plan.pod(gateway), GATEWAY_LOCAL)
 
+    def arrivals(self, gateway: Service) -> Address:
+        """The gateway's pod."""
+        return Address(self.plan.pod(gateway), GATEWAY_TUNNEL)
+
     def tunnel(self, cluster: str) -> Address:
         """The gateway's pod as well: on one machine there is no tunnel to cross."""
         gateway = self._gateway(cluster)

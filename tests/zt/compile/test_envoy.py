@@ -196,7 +196,7 @@ def test_an_edge_across_clusters_has_a_route_in_both_gateways_and_nothing_else_h
         for service, files in sidecars(policy)
         if service.service.name == "wg-gateway"
         for listener in load(files["listeners.yaml"])["resources"]
-        if listener["name"] == "gateway-tunnel"
+        if listener["name"] == "gateway-arrivals"
         for chain in listener["filter_chains"]
     }
     assert routes == crossing

@@ -33,8 +33,8 @@ def gateway_listeners(car: Sidecar) -> Iterator[Json]:
         address = car.placement.gateway(car.service)
         yield _by_name("gateway-local", address, leaving, _tunnel_name)
     if arriving:
-        address = car.placement.tunnel(car.service.cluster)
-        yield _by_name("gateway-tunnel", address, arriving, _pod_name)
+        address = car.placement.arrivals(car.service)
+        yield _by_name("gateway-arrivals", address, arriving, _pod_name)
 
 
 def gateway_clusters(car: Sidecar) -> Iterator[Json]:
