@@ -3,21 +3,18 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.mesh.addresses import BLOCKS, key, plan
+from lab.mesh.addresses import key
 from lab.mesh.cleanup import stop_mesh
 from lab.mesh.dial import DialError, ask
 from lab.mesh.folders import Folders, published
@@ -28,7 +25,6 @@ from lab.mesh.start import up
 from lab.mesh.trail import Trail
 from lab.mesh.verify import verify
 from zt.effective import effective
-from zt.load import load_policy
 from zt.model import Service
 
 ROOT = Path(__file__).parents[2]
@@ -262,19 +258,6 @@ def kill_supervisor_and_clean_up(folders: Folders) -> None:
     assert any(is_alive(item.identity) for item in state.processes)
     assert zt_mesh("down", "--state", str(folders.root)).returncode == 0
     assert not any(is_alive(item.identity) for item in state.processes)
-    assert {path.name for path in folders.root.iterdir()} <= {"logs", "lock"}
-
-
-def test_a_port_in_use_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    folders = Folders(tmp_path / "mesh")
-    policy = effective(load_policy(POLICIES), date(2026, 1, 1))
-    with ExitStack() as taken:
-        for block in BLOCKS:
-            pod = plan(policy, block).pod(policy.services[1].service)
-            with suppress(OSError):  # of another mesh, whose block is not chosen
-                taken.enter_context(socket.create_server((pod, 3000)))
-        with pytest.raises(MeshError, match=r"127\.\d+\.\d+\.\d+:3000.* is in use: stop"):
-            up(folders, Options(POLICIES), lambda _: None)
     assert {path.name for path in folders.root.iterdir()} <= {"logs", "lock"}
 
 
