@@ -83,3 +83,13 @@ def name(party: Party) -> str:
     if isinstance(party, ExternalService):
         return f"external:{party.name}"
     return f"{party.cluster}/{party.name}"
+
+
+def may_come_from(source: ExternalService, known: ExternalService) -> bool:
+    """Whether a caller from outside may have an address of another that is known by its networks.
+
+    One that declares host names alone may be anywhere.
+    """
+    if not source.cidrs:
+        return bool(known.cidrs)
+    return any(one.overlaps(two) for one in source.cidrs for two in known.cidrs)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zt.decide import Reason
-from zt.effective import EXTERNAL, NamedRule, named_rules
+from zt.effective import EXTERNAL, NamedRule, Party, named_rules
 from zt.explain.call import Call
 from zt.graph import parties
-from zt.model import Destination, ExternalService, Policy, Service, Source, matches_service
+from zt.model import Destination, ExternalService, Service, Source, matches_service
 from zt.nearest import did_you_mean
 from zt.position import NOWHERE, Where
 
@@ -65,21 +65,18 @@ def _rules(call: Call) -> Iterator[Hint]:
 
 
 def _grants(call: Call, named: NamedRule) -> bool:
-    return _names(call, named.rule.source, call.source_id) and any(
-        call.port in item.ports and _names(call, item, call.destination_id)
-        for item in named.rule.to
+    return _names(call, named.rule.source, call.source) and any(
+        call.port in item.ports and _names(call, item, call.destination) for item in named.rule.to
     )
 
 
-def _names(call: Call, side: Source | Destination, party: str) -> bool:
+def _names(call: Call, side: Source | Destination, party: Party | None) -> bool:
     """Whether a side of a rule names a party."""
-    if side.external is not None:
-        return party == EXTERNAL + side.external
-    policy: Policy = call.effective.policy
-    return side.spiffe is not None and any(
-        service.spiffe(policy.mesh) == party and matches_service(side.spiffe, service, policy.mesh)
-        for service in policy.services
-    )
+    if isinstance(party, ExternalService):
+        return side.external == party.name
+    if party is None or side.spiffe is None:
+        return False
+    return matches_service(side.spiffe, party, call.effective.mesh)
 
 
 def _addition(call: Call) -> Hint:
@@ -87,11 +84,11 @@ def _addition(call: Call) -> Hint:
     own = [
         named
         for named in call.effective.rules
-        if _names(call, named.rule.source, call.source_id) and _is_exact(named.rule.source)
+        if _names(call, named.rule.source, call.source) and _is_exact(named.rule.source)
     ]
     for named in own:
         for item in named.rule.to:
-            if _names(call, item, call.destination_id) and _is_exact(item):
+            if _names(call, item, call.destination) and _is_exact(item):
                 ports = ", ".join(map(str, sorted({*item.ports, call.port})))
                 message = f"{named.name} lets it to other ports of the destination: add {call.port}"
                 return Hint(message, item.where.field("ports"), f"ports: [{ports}]")

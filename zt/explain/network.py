@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zt.effective import Grant
-from zt.explain.call import Call, Stance, Statement, name
+from zt.explain.call import Call, Stance, Statement, may_come_from, name
 from zt.model import ExternalService, Phase, Service
 from zt.wellknown import GATEWAY_LOCAL, GATEWAY_TUNNEL, server_name
 
@@ -161,7 +161,7 @@ def _same_address(call: Call, destination: Service) -> Grant | None:
         if (
             isinstance(other, ExternalService)
             and isinstance(source, ExternalService)
-            and any(one.overlaps(two) for one in source.cidrs for two in other.cidrs)
+            and may_come_from(source, other)
         ):
             return grant
     return None

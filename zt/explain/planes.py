@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zt.effective import EXTERNAL, Party
-from zt.explain.call import Call, Stance, Statement, name
+from zt.explain.call import Call, Stance, Statement, may_come_from, name
 from zt.model import ExternalService, Phase, Service
 
 _NAMES_SHOWN = 6
@@ -86,8 +86,7 @@ def _overlapping(call: Call, source: ExternalService) -> list[str]:
     return [
         name(other)
         for grant in (inbound.externals if inbound else ())
-        if isinstance(other := grant.source, ExternalService)
-        and any(one.overlaps(two) for one in source.cidrs for two in other.cidrs)
+        if isinstance(other := grant.source, ExternalService) and may_come_from(source, other)
     ]
 
 

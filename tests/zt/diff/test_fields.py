@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ def test_a_changed_service_says_whether_others_are_meant_now(
 ) -> None:
     (first, *others) = REAL.services
     value = not first.critical if value is None else value
-    found = changed(replace(REAL, services=(replace(first, **{field: value}), *others)))
+    fields: dict[str, Any] = {field: value}
+    found = changed(replace(REAL, services=(replace(first, **fields), *others)))
 
     assert [(change.field, change.access) for change in found.changes] == [(field, access)]
     assert found.changes_access is access

@@ -31,7 +31,7 @@ def every_connection(*all_policies: Policy) -> set[Key]:
     return {(source, to, port) for source in names for to in names for port in ports}
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(policies())
 def test_a_policy_does_not_differ_from_itself(policy: Policy) -> None:
     found = compare(policy, policy)
@@ -40,7 +40,7 @@ def test_a_policy_does_not_differ_from_itself(policy: Policy) -> None:
     assert not found.changes_access
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(policies(), policies())
 def test_the_difference_is_what_decide_answers_otherwise(old: Policy, new: Policy) -> None:
     keys = every_connection(old, new)
@@ -55,7 +55,7 @@ def test_the_difference_is_what_decide_answers_otherwise(old: Policy, new: Polic
     assert found.changes_access or not (gained or lost)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(policies(), policies())
 def test_the_way_back_is_the_difference_turned_around(old: Policy, new: Policy) -> None:
     there, back = compare(old, new), compare(new, old)

@@ -16,8 +16,8 @@ from zt.decide import decision_table
 from zt.effective import Effective, effective
 from zt.explain import Explanation, Stance, explain
 from zt.graph import parties
-from zt.model import ExternalService, Phase, Policy, Service
-from zt.wellknown import GATEWAY_LOCAL
+from zt.model import ExternalService, Mesh, Phase, Policy, Service
+from zt.wellknown import GATEWAY_LOCAL, server_name
 
 UNDECLARED = 7
 
@@ -48,7 +48,17 @@ class Compiled:
     def gateway(self, cluster: str) -> Pod:
         found = self.resolved.find(cluster, self.policy.mesh.infrastructure.gateway)
         assert found
-        return pod(found.service)
+        return pod(found.service, self.policy.mesh)
+
+    def routes(self, cluster: str) -> dict[str, set[str]]:
+        """Names by which the gateway's Envoy passes TLS on, by listener."""
+        name = self.policy.mesh.infrastructure.gateway
+        file = self.bundles[cluster].file(f"envoy/{name}/listeners.yaml")
+        return {
+            one["name"]: {chain["name"] for chain in one["filter_chains"]}
+            for one in file.manifest()["resources"]
+            if one["name"].startswith("gateway-")
+        }
 
     def explanations(self) -> Iterator[Explanation]:
         table = decision_table(self.policy, TODAY)
@@ -58,8 +68,11 @@ class Compiled:
                     yield explain(self.resolved, table, source, destination, port)
 
 
-def pod(service: Service) -> Pod:
-    return Pod(service.name, service.namespace, service.labels)
+def pod(service: Service, mesh: Mesh) -> Pod:
+    """A pod of a service, at an address of its cluster."""
+    cluster = mesh.cluster(service.cluster)
+    assert cluster
+    return Pod(service.name, service.namespace, service.labels, str(cluster.pod_cidr[5]))
 
 
 def address(external: ExternalService) -> str:
@@ -71,7 +84,7 @@ def stance(explanation: Explanation, plane: str) -> Stance:
     return next(one.stance for one in explanation.planes if one.plane == plane)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(policies())
 def test_the_lists_of_the_sidecar_admit_whom_the_explanation_says(policy: Policy) -> None:
     compiled = Compiled(policy)
@@ -95,7 +108,7 @@ def test_the_lists_of_the_sidecar_admit_whom_the_explanation_says(policy: Policy
             assert stance(told, "sidecar RBAC") is Stance.OPEN
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(policies())
 def test_network_policies_let_pass_what_the_explanation_says(policy: Policy) -> None:
     compiled = Compiled(policy)
@@ -118,25 +131,44 @@ def agrees(said: Stance, passes: bool, peer: Service | ExternalService) -> bool:
     return passes is not (said is Stance.REFUSES)
 
 
+@settings(max_examples=25)
+@given(policies())
+def test_gateways_route_what_the_explanation_says(policy: Policy) -> None:
+    compiled = Compiled(policy)
+    known = parties(compiled.resolved)
+
+    for told in compiled.explanations():
+        source, called = known[told.source], known[told.destination]
+        if not (isinstance(source, Service) and isinstance(called, Service)):
+            continue
+        said = {one.plane: one.stance for one in told.planes}.get("tunnel")
+        if source.cluster == called.cluster:
+            assert said is None
+        elif said is not Stance.REFUSES:
+            sni = server_name(told.port, called.name, called.namespace, called.cluster)
+            assert sni in compiled.routes(called.cluster)["gateway-arrivals"]
+            assert source.outside or sni in compiled.routes(source.cluster)["gateway-local"]
+        else:
+            assert not told.allowed or (source.outside and not source.outside.cidrs)
+
+
 def lets_out(
     compiled: Compiled, source: Service, called: Service | ExternalService, port: int
 ) -> bool:
-    network = compiled.networks[source.cluster]
+    network, mesh = compiled.networks[source.cluster], compiled.policy.mesh
     if isinstance(called, ExternalService):
-        return network.egress(pod(source), address(called), port)
+        return network.egress(pod(source, mesh), address(called), port)
     if called.cluster == source.cluster:
-        return network.egress(pod(source), pod(called), port)
-    if compiled.policy.mesh.clusters[0].gateway is None:
-        return False
-    return network.egress(pod(source), compiled.gateway(source.cluster), GATEWAY_LOCAL)
+        return network.egress(pod(source, mesh), pod(called, mesh), port)
+    return network.egress(pod(source, mesh), compiled.gateway(source.cluster), GATEWAY_LOCAL)
 
 
 def lets_in(
     compiled: Compiled, source: Service | ExternalService, called: Service, port: int
 ) -> bool:
-    network = compiled.networks[called.cluster]
+    network, mesh = compiled.networks[called.cluster], compiled.policy.mesh
     if isinstance(source, ExternalService):
-        return network.ingress(address(source), pod(called), port)
+        return network.ingress(address(source), pod(called, mesh), port)
     if called.cluster == source.cluster:
-        return network.ingress(pod(source), pod(called), port)
-    return network.ingress(compiled.gateway(called.cluster), pod(called), port)
+        return network.ingress(pod(source, mesh), pod(called, mesh), port)
+    return network.ingress(compiled.gateway(called.cluster), pod(called, mesh), port)

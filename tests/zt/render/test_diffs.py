@@ -24,7 +24,7 @@ def compare(old: Policy, new: Policy) -> Diff:
     return diff(effective(old, TODAY), effective(new, TODAY))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(policies(), policies())
 def test_every_format_tells_of_every_part(old: Policy, new: Policy) -> None:
     found = compare(old, new)

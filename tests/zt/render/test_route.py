@@ -40,7 +40,7 @@ def contains(outer: Box, inner: Box) -> bool:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(policies())
 def test_no_two_nodes_and_no_two_namespaces_overlap(policy: Policy) -> None:
     found = drawn(policy)
@@ -52,7 +52,7 @@ def test_no_two_nodes_and_no_two_namespaces_overlap(policy: Policy) -> None:
         assert not any(overlap(*pair) for pair in combinations(places, 2))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(policies())
 def test_every_node_is_in_the_box_of_its_namespace_and_all_on_the_sheet(policy: Policy) -> None:
     found = drawn(policy)
@@ -67,7 +67,7 @@ def test_every_node_is_in_the_box_of_its_namespace_and_all_on_the_sheet(policy: 
             assert all(0 <= x <= found.width and 0 <= y <= found.height for x, y in path)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(policies())
 def test_no_line_runs_under_a_node(policy: Policy) -> None:
     found = drawn(policy)
@@ -79,7 +79,7 @@ def test_no_line_runs_under_a_node(policy: Policy) -> None:
                 assert not any(overlap(along(*segment), box) for box in boxes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(policies())
 def test_lines_run_level_from_their_source_to_their_destination(policy: Policy) -> None:
     found = drawn(policy)
@@ -94,7 +94,7 @@ def test_lines_run_level_from_their_source_to_their_destination(policy: Policy) 
             assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(path))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(policies())
 def test_two_arrows_share_no_part_of_their_way(policy: Policy) -> None:
     found = drawn(policy)
