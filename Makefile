@@ -8,10 +8,12 @@ lock := uv pip compile --quiet --no-header --generate-hashes --universal --pytho
 
 setup: .venv/ready  ## .venv with everything pinned, and `zt` in it
 
-.venv/ready: requirements.txt requirements-dev.txt pyproject.toml
+.venv/ready: requirements.txt requirements-dev.txt requirements-nca.txt pyproject.toml
 	test -x $(bin)/pip || $(PYTHON) -m venv .venv
 	$(bin)/pip install --quiet --require-hashes -r requirements.txt -r requirements-dev.txt
 	$(bin)/pip install --quiet --no-deps --no-build-isolation --editable .
+	test -x .venv/nca/bin/pip || $(PYTHON) -m venv .venv/nca
+	.venv/nca/bin/pip install --quiet --require-hashes -r requirements-nca.txt
 	touch $@
 
 check: setup  ## format, lint, types, layers, and the policies themselves
@@ -22,7 +24,7 @@ check: setup  ## format, lint, types, layers, and the policies themselves
 	$(bin)/zt check
 
 test: setup  ## everything but the lab
-	$(bin)/pytest -n auto
+	$(bin)/pytest -n auto --dist worksteal
 
 up: setup  ## the local mesh
 	$(bin)/zt mesh up
@@ -39,3 +41,4 @@ bench: setup
 lock:  ## pin the newest versions; needs uv
 	$(lock) --upgrade requirements.in -o requirements.txt
 	$(lock) --upgrade requirements-dev.in -o requirements-dev.txt
+	$(lock) --upgrade requirements-nca.in -o requirements-nca.txt

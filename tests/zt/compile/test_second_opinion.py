@@ -65,7 +65,8 @@ def analyse(policy: Policy, cluster: str, folder: Path) -> dict[tuple[str, str],
     for name, items in inputs.items():
         content = {"apiVersion": "v1", "kind": "List", "items": items}
         (folder / f"{name}.yaml").write_text(json.dumps(content), encoding="utf-8")
-    nca = Path(sys.executable).with_name("nca")
+    # In an environment of its own (`make setup`): it pins what the rest pins otherwise.
+    nca = Path(sys.prefix, "nca", "bin", "nca")
     command = f"{nca} --connectivity policies.yaml -n namespaces.yaml -p pods.yaml"
     result = subprocess.run(
         [*command.split(), "--output_format", "txt_no_fw_rules"],
