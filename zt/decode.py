@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import EnumMeta
+from enum import Enum
 from functools import cache
 
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -218,7 +218,7 @@ def _decoder(hint: object, item: dataclasses.Field[object]) -> Decoder:
         return _annotated(typing.get_args(hint)[1])
     if typing.get_origin(hint) is tuple:
         return _list(_decoder(typing.get_args(hint)[0], item), item)
-    if isinstance(hint, EnumMeta):
+    if isinstance(hint, type) and issubclass(hint, Enum):
         return _choice(hint, item)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return decoder_of(hint)
@@ -266,8 +266,8 @@ def _fits(scalar: Scalar, text: str) -> bool:
     return True
 
 
-def _choice(enum: EnumMeta, item: dataclasses.Field[object]) -> Decoder:
-    members = {str(member.value): member for member in enum}  # type: ignore[attr-defined]
+def _choice(enum: type[Enum], item: dataclasses.Field[object]) -> Decoder:
+    members = {str(member.value): member for member in enum}
 
     def decode(node: Node, context: Context) -> object:
         context.visit(node)
