@@ -180,7 +180,9 @@ def _filled(value: Filled, indent: str, lines: list[str]) -> None:
     text = parts.copy()
     # Every second part is the name of a blank.
     for index in range(1, len(text), 2):
-        text[index] = _scalar(value.blanks[text[index]])
+        found = value.blanks[text[index]]
+        # What fills blanks is different each time: it would only push others out of the cache.
+        text[index] = _quoted(found) if found.__class__ is str else _scalar(found)
     lines.append("".join(text))
 
 
@@ -218,8 +220,13 @@ def _scalar(value: Any) -> str:  # noqa: ANN401
     raise TypeError(f"{value!r} is no JSON value")
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def _string(text: str) -> str:
+    """A string as most recur: keys, types, words of the API."""
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
     """A string, quoted only where YAML 1.1 or 1.2 would read it as something else."""
     if text.startswith(_BLANK):
         return text
