@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import TODAY, policies
@@ -64,6 +64,7 @@ def oracle(
     return Decision(Verdict.DENY, "default", Reason.NO_RULE)
 
 
+@settings(max_examples=500)
 @given(policies(), st.integers(-2, 40))
 def test_the_decision_is_that_of_the_first_rule_that_grants_it(policy: Policy, days: int) -> None:
     today = TODAY + timedelta(days)

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import TODAY, documents, policies
@@ -66,6 +66,7 @@ def test_every_cluster_gets_the_same_table() -> None:
     assert len(texts) == 1
 
 
+@settings(max_examples=500)
 @given(policies())
 def test_what_is_read_is_what_was_written(policy: Policy) -> None:
     table = decision_table(policy, TODAY)
