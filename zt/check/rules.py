@@ -116,20 +116,19 @@ def _self_call(facts: Facts, named: NamedRule, destination: Destination) -> Iter
     caller, called = named.rule.source.spiffe, destination.spiffe
     if caller is None or called is None:
         return
-    where = destination.where.field("spiffe")
     if caller.is_exact and called.is_exact:
         if caller == called:
             message = (
                 f"'{called}' calls itself: no rule grants that, and within a pod none is needed, "
                 "so take it away"
             )
-            yield error("self-call", where, message, named.name)
+            yield error("self-call", destination.where.field("spiffe"), message, named.name)
     elif _leads_to_caller(facts, named.rule.source, destination):
         message = (
             f"of all that '{called}' names only the caller itself declares these ports, and no "
             "rule grants a call to itself: take it away"
         )
-        yield warning("self-call", where, message, named.name)
+        yield warning("self-call", destination.where.field("spiffe"), message, named.name)
 
 
 def _leads_to_caller(facts: Facts, source: Source, destination: Destination) -> bool:
