@@ -56,6 +56,9 @@ def _place(facts: Facts, service: Service) -> Iterator[Finding]:
 
 def _outside(facts: Facts, outside: Outside) -> Iterator[Finding]:
     where, clusters = outside.where, [cluster.name for cluster in facts.mesh.clusters]
+    if not outside.cidrs:
+        message = "without 'cidrs' no gateway lets it in: list the addresses that it calls from"
+        yield warning("no-way-in", where, message)
     if outside.registrar not in clusters:
         hint = facts.hints.name(outside.registrar, clusters)
         message = f"registrar {outside.registrar!r} is not a cluster of the mesh{hint}"
