@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
+from typing import Any
 
 from tests.oracles.networkpolicy import Cluster, Object, Pod, is_within
 from tests.strategies import TODAY
@@ -68,7 +69,7 @@ class Scene:
         return str(self._found.pod_cidr[number])
 
     @cached_property
-    def _found(self) -> Any:
+    def _found(self) -> Any:  # noqa: ANN401 - a Cluster of the model, whose name the oracle has
         return self.policy.mesh.cluster(self.cluster)
 
     @cached_property
