@@ -1,79 +1,177 @@
-"""Answers a request: evaluates it, has it recorded, counts it. The one way to an answer."""
+"""Answers a request: evaluates it, has it recorded, counts it. The one way to an answer.
+
+What a connection's answer is depends on the view alone (policy and locations), so whoever answers
+often prepares it once and appends it many times, until the view is another.
+"""
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from time import perf_counter_ns, time_ns
 from typing import Protocol
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from engine.audit import AuditRecord, clean
+from engine.audit.outcome import Outcome, clean, encode, record_id
 from engine.evaluate import Answer, Request, evaluate, without_audit
 from engine.locate import Locations
-from engine.metrics import UNKNOWN, Metrics
-from engine.snapshot import Snapshot
+from engine.metrics.metrics import UNKNOWN, Metrics
+from engine.policy.table import Snapshot
+
+NOT_RECORDED = 0
+
+_log = logging.getLogger(__name__)
 
 
-class Trail(Protocol):
-    """Where records go."""
+class Spool(Protocol):
+    """Where records go before an answer is given."""
 
-    async def write(self, record: AuditRecord) -> bool:
-        """Write a record; whether it is committed."""
+    @property
+    def writer(self) -> int:
+        """The number of this process in the trail."""
+
+    def append(self, outcome: bytes, time_us: int, latency_us: int) -> int:
+        """Append a record; its sequence number, from 1.
+
+        Raises:
+            OSError: if it could not be appended.
+        """
+
+
+class Durability(Protocol):
+    """When an appended record is safe enough to be answered."""
+
+    @property
+    def immediate(self) -> bool:
+        """Whether that is at once."""
+
+    def when(self, sequence: int, settle: Callable[[bool], None]) -> None:
+        """Call ``settle``, soon or later, with whether the record is as safe as was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is in force. Another one is another object."""
+
+    snapshot: Snapshot
+    locations: Locations
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A connection's answer under one view.
+
+    ``outcome`` is its encoded record; ``refused`` the answer where that can't be written.
+    """
+
+    answer: Answer
+    outcome: bytes
+    counter: int
+    refused: Answer
+    refused_counter: int
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """An answer, the ID of its record, and how long it took to decide."""
+    """An answer, and its place in the trail (``NOT_RECORDED`` if it has none)."""
 
     answer: Answer
-    id: UUID
+    writer: int
+    sequence: int
     latency_us: int
 
+    @property
+    def id(self) -> UUID | None:
+        """The ID of its record."""
+        return record_id(self.writer, self.sequence) if self.sequence else None
 
-@dataclass(frozen=True, slots=True)
+
 class Decider:
-    """What answering takes. ``snapshot`` and ``locations`` give what is in force now."""
+    """What answering takes. ``view`` is swapped by assignment."""
 
-    snapshot: Callable[[], Snapshot]
-    locations: Callable[[], Locations]
-    trail: Trail
-    metrics: Metrics
+    def __init__(
+        self, view: View, spool: Spool, durability: Durability, metrics: Metrics
+    ) -> None:
+        """Answer by a view, record in a spool."""
+        self.view = view
+        self.durability = durability
+        self.metrics = metrics
+        self.spool = spool
+        self._append = spool.append
 
-    async def decide(self, request: Request, layer: str) -> Decided:
-        """Answer a request once its record is committed; if it can't be, see ``without_audit``."""
-        snapshot = self.snapshot()
-        started = time.perf_counter_ns()
-        answer = evaluate(snapshot, self.locations(), request)
-        elapsed = time.perf_counter_ns() - started
-        self.metrics.duration(elapsed / 1e9)
-        record = record_of(request, answer, layer, elapsed // 1000)
-        if not await self.trail.write(record):
-            self.metrics.audit_failure()
-            answer = without_audit(answer)
-        self.count(snapshot, request, answer)
-        return Decided(answer, record.id, record.latency_us)
-
-    def count(self, snapshot: Snapshot, request: Request, answer: Answer) -> None:
-        """Count an answer under the identities that the policy declares."""
-        self.metrics.decision(
-            answer.verdict,
-            known(snapshot, request.source),
-            known(snapshot, request.destination),
+    def prepare(self, request: Request, layer: str) -> Prepared:
+        """The answer to a request under the present view, not yet recorded."""
+        view = self.view
+        answer = evaluate(view.snapshot, view.locations, request)
+        refused = without_audit(answer)
+        return Prepared(
+            answer,
+            encode(outcome_of(request, answer, layer)),
+            self.counter(request, answer),
+            refused,
+            self.counter(request, refused),
         )
+
+    def append(self, prepared: Prepared, started: int) -> int:
+        """Record an answer that was asked for at ``started`` (``perf_counter_ns``).
+
+        Returns the sequence number, or ``NOT_RECORDED``: then ``prepared.refused`` is the answer.
+        """
+        latency = (perf_counter_ns() - started) // 1000
+        try:
+            sequence = self._append(prepared.outcome, time_ns() // 1000, latency)
+        except OSError as error:
+            self._lost(prepared, error)
+            return NOT_RECORDED
+        self.metrics.bump(prepared.counter)
+        self.metrics.observe(perf_counter_ns() - started)
+        return sequence
+
+    def decide(self, request: Request, layer: str) -> Decided:
+        """Answer a request and append its record; durability is the caller's to wait for."""
+        started = perf_counter_ns()
+        prepared = self.prepare(request, layer)
+        sequence = self.append(prepared, started)
+        latency = (perf_counter_ns() - started) // 1000
+        answer = prepared.answer if sequence else prepared.refused
+        return Decided(answer, self.spool.writer, sequence, latency)
+
+    def record(self, request: Request, answer: Answer, layer: str) -> bool:
+        """Record what another layer decided; whether that could be done."""
+        outcome = encode(outcome_of(request, answer, layer))
+        try:
+            self._append(outcome, time_ns() // 1000, 0)
+        except OSError as error:
+            self._say(error)
+            return False
+        return True
+
+    def counter(self, request: Request, answer: Answer) -> int:
+        """The counter of an answer, under the identities that the policy declares."""
+        snapshot = self.view.snapshot
+        return self.metrics.counter(
+            answer.verdict, known(snapshot, request.source), known(snapshot, request.destination)
+        )
+
+    def _lost(self, prepared: Prepared, error: OSError) -> None:
+        self._say(error)
+        self.metrics.bump(prepared.refused_counter)
+        self.metrics.lost(prepared.refused.verdict)
+
+    def _say(self, error: OSError) -> None:
+        self.metrics.append_failure()
+        _log.error("a record cannot be appended to the spool: %s", error.strerror or error)
 
 
 def known(snapshot: Snapshot, party: str | None) -> str:
     """A party's ID if the policy declares it."""
-    return party if party is not None and party in snapshot.table.selectors else UNKNOWN
+    return party if party is not None and snapshot.table.declares(party) else UNKNOWN
 
 
-def record_of(request: Request, answer: Answer, layer: str, latency_us: int) -> AuditRecord:
-    """The audit record of an answer, now."""
-    return AuditRecord(
-        id=uuid4(),
-        time=datetime.now(UTC),
+def outcome_of(request: Request, answer: Answer, layer: str) -> Outcome:
+    """What is recorded of an answer."""
+    return Outcome(
         verdict=answer.verdict,
         would_be=answer.would_be,
         phase=answer.phase,
@@ -86,5 +184,5 @@ def record_of(request: Request, answer: Answer, layer: str, latency_us: int) -> 
         reason=answer.reason,
         layer=layer,
         revision=answer.revision,
-        latency_us=latency_us,
+        on_behalf_of=clean(request.on_behalf_of),
     )

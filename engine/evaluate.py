@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from engine.locate import Locations
-from engine.snapshot import Snapshot
-from zt.decide import DEFAULT_RULE, Decision, Verdict, decide
+from engine.policy.table import Snapshot
+from zt.decide import DEFAULT_RULE, Decision, Verdict
 from zt.effective import EXTERNAL
 from zt.model import Phase
 
@@ -50,6 +50,7 @@ class Request:
     node: str | None = None
     replica: str | None = None
     objection: Objection | None = None
+    on_behalf_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Answer:
 
 def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
     """Answer a request."""
-    decision = decide(snapshot.table, request.source or "", request.destination or "", request.port)
+    decision = snapshot.table.decide(
+        request.source or "", request.destination or "", request.port
+    )
     would_be, rule, reason = _objected(snapshot, request, decision)
     phase = phase_of(snapshot, request)
     enforced = is_enforced(phase, locations, request)
@@ -87,7 +90,7 @@ def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answ
 
 def _objected(snapshot: Snapshot, request: Request, decision: Decision) -> tuple[Verdict, str, str]:
     """The decision, unless something speaks against it: verdict, rule, reason."""
-    if snapshot.effective is None:
+    if not snapshot.loaded:
         return Verdict.DENY, DEFAULT_RULE, Objection.NO_POLICY
     if request.objection is not None:
         return Verdict.DENY, decision.rule, request.objection
@@ -101,7 +104,7 @@ def phase_of(snapshot: Snapshot, request: Request) -> Phase:
     """
     destination = request.destination or ""
     enforcer = request.source if destination.startswith(EXTERNAL) else destination
-    return snapshot.table.phases.get(enforcer or "", Phase.ENFORCE)
+    return snapshot.table.phase(enforcer or "") or Phase.ENFORCE
 
 
 def is_enforced(phase: Phase, locations: Locations, request: Request) -> bool:

@@ -19,18 +19,18 @@ import uvicorn
 from envoy.service.accesslog.v3.als_pb2_grpc import add_AccessLogServiceServicer_to_server
 from envoy.service.auth.v3.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 
-from engine.accesslog import AccessLog
-from engine.api import Parts, create_app
+from engine.envoy.accesslog import AccessLog
+from engine.http.api import Parts, create_app
 from engine.audit import AuditWriter
-from engine.authz import Authorization
+from engine.envoy.authz import Authorization
 from engine.decider import Decider
-from engine.health import create_health
+from engine.http.health import create_health
 from engine.locate import LocationFile
-from engine.metrics import Metrics
+from engine.metrics.metrics import Metrics
 from engine.settings import Listen, Settings
-from engine.snapshot import PolicyStore
+from engine.policy.store import PolicyStore
 from engine.tls import SvidFiles
-from engine.trail import AuditReader
+from engine.audit.reader import AuditReader
 
 _POLL = 1.0
 _GRACE = 5

@@ -8,8 +8,8 @@ from html import escape
 
 import psycopg
 
-from engine.snapshot import PolicyStore, Snapshot
-from engine.trail import AuditReader, Edge
+from engine.policy.store import PolicyStore, Snapshot
+from engine.audit.reader import AuditReader, Edge
 from zt.graph import graph
 from zt.render.svg import svg
 

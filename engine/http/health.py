@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from engine.snapshot import PolicyStore
+from engine.policy.store import PolicyStore
 
 _OK = 200
 _UNAVAILABLE = 503

@@ -17,8 +17,8 @@ from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
 from envoy.service.accesslog.v3.als_pb2_grpc import AccessLogServiceServicer
 
-from engine.authz import caller_of
-from engine.channel import Channel, Context, channel_of
+from engine.envoy.authz import caller_of
+from engine.envoy.channel import Channel, Context, channel_of
 from engine.decider import Decider, known, record_of
 from engine.evaluate import Answer, Objection, Request, evaluate
 from engine.locate import Locations, Surroundings

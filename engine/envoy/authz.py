@@ -14,11 +14,11 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationServicer
 
-from engine.channel import Channel, Context, channel_of
+from engine.envoy.channel import Channel, Context, channel_of
 from engine.decider import Decider, known
 from engine.evaluate import Objection, Request
 from engine.locate import Locations, Surroundings
-from engine.metrics import UNKNOWN
+from engine.metrics.metrics import UNKNOWN
 from zt.decide import Verdict
 from zt.effective import EXTERNAL
 from zt.spiffe import SCHEME

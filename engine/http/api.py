@@ -14,13 +14,13 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from engine.audit import AuditRecord
 from engine.decider import Decider
-from engine.documents import documents
+from engine.http.documents import documents
 from engine.evaluate import Request as Connection
-from engine.metrics import CONTENT_TYPE
-from engine.page import page
-from engine.snapshot import PolicyStore
-from engine.trail import AuditReader, Cursor, Edge, parse_cursor
-from engine.trail import Query as Filter
+from engine.metrics.metrics import CONTENT_TYPE
+from engine.page.page import page
+from engine.policy.store import PolicyStore
+from engine.audit.reader import AuditReader, Cursor, Edge, parse_cursor
+from engine.audit.reader import Query as Filter
 from zt.decide import Verdict
 from zt.values import MAX_PORT
 

@@ -1,0 +1,1 @@
+"""The audit trail: appended to a local spool, drained into PostgreSQL, chained, read, verified."""

@@ -1,0 +1,1 @@
+"""What Envoy asks and reports: Check and access logs over gRPC."""

@@ -1,0 +1,1 @@
+"""Prometheus metrics, right across the processes of an evaluator."""

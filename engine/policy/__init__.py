@@ -1,0 +1,1 @@
+"""The policy in force: built by a process of its own, read from a mapped file, swapped at once."""

@@ -1,0 +1,214 @@
+"""The file of a decision table: what lies where.
+
+After a header with a checksum come sections, each on a boundary of eight bytes, little endian:
+
+- facts: JSON, what is read once (revision, networks, rights of operators);
+- strings: names of parties and then of rules, one after another; names: where each begins;
+- party cells: a hash table from a party's name to its number + 1;
+- selector offsets, selectors: the selectors under which rules about a party are filed. Selector
+  ``n + 1`` is party ``n`` itself, patterns come after all parties;
+- grant keys, grant rules: a hash table from ``source selector << 40 | destination selector << 16 |
+  port`` to a rule. A port that a party declares is filed with destination selector 0;
+- phases: one byte a party.
+
+Hash tables are open, probed in steps of one, at most half full, and a cell of 0 is empty.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import mmap
+import struct
+import sys
+import zlib
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.locate import Surroundings
+from zt.decide import DecisionTable
+from zt.model import Phase
+
+EMPTY = (1 << 32) - 1
+WORD = (1 << 64) - 1
+# Fibonacci hashing: 2^64 divided by the golden ratio.
+MULTIPLIER = 0x9E3779B97F4A7C15
+PHASES: tuple[Phase | None, ...] = (None, *Phase)
+MAX_SELECTORS = 1 << 24
+
+_MAGIC = b"ZTTABLE2"
+_SECTIONS = 9
+_HEADER = struct.Struct(f"<8sI4x{_SECTIONS}Q")
+_ALIGNMENT = 8
+
+name_hash = zlib.crc32
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is read once when a table is opened."""
+
+    revision: str
+    loaded: bool
+    surroundings: Surroundings
+    rights: Mapping[str, frozenset[str]]
+
+
+class Sections(NamedTuple):
+    """The sections of a file, as views."""
+
+    facts: Facts
+    strings: memoryview
+    names: memoryview
+    party_cells: memoryview
+    selector_offsets: memoryview
+    selectors: memoryview
+    grant_keys: memoryview
+    grant_rules: memoryview
+    phases: memoryview
+
+
+def encode(table: DecisionTable, facts: Facts) -> bytes:
+    """The file of a table.
+
+    Raises:
+        ValueError: if there are too many parties and patterns to number them.
+    """
+    parties = list(table.selectors)
+    numbers = {party: number for number, party in enumerate(parties, 1)}
+    for selectors in table.selectors.values():
+        for selector in selectors:
+            numbers.setdefault(selector, len(numbers) + 1)
+    if len(numbers) >= MAX_SELECTORS:
+        raise ValueError(f"a table holds {MAX_SELECTORS - 1} parties and patterns at most")
+    strings = [name.encode() for name in (*parties, *table.rules)]
+    keys, rules = _grants(table, numbers)
+    phases = (PHASES.index(table.phases.get(party)) for party in parties)
+    chosen = [[numbers[selector] for selector in table.selectors[party]] for party in parties]
+    return _framed(
+        orjson.dumps(_facts_json(facts)),
+        b"".join(strings),
+        _offsets(map(len, strings)),
+        _party_cells(strings[: len(parties)]),
+        _offsets(map(len, chosen)),
+        array("I", [number for numbers in chosen for number in numbers]).tobytes(),
+        keys.tobytes(),
+        rules.tobytes(),
+        bytes(phases),
+    )
+
+
+def sections_of(content: bytes | mmap.mmap) -> Sections:
+    """The sections of a file.
+
+    Raises:
+        ValueError: if it is no table, or damaged.
+    """
+    view = memoryview(content)
+    try:
+        magic, checksum, *sizes = _HEADER.unpack_from(view)
+    except struct.error:
+        raise ValueError("the decision table is cut short: build it again") from None
+    if magic != _MAGIC or sys.byteorder != "little":
+        raise ValueError("this is no decision table of this version: build it again")
+    body = view[_HEADER.size :]
+    if len(body) != sum(map(_padded, sizes)) or zlib.crc32(body) != checksum:
+        raise ValueError("the decision table is damaged: build it again")
+    parts = []
+    start = 0
+    for size in sizes:
+        parts.append(body[start : start + size])
+        start += _padded(size)
+    facts, strings, names, cells, offsets, selectors, keys, rules, phases = parts
+    return Sections(
+        _facts(orjson.loads(facts)),
+        strings,
+        names.cast("I"),
+        cells.cast("I"),
+        offsets.cast("I"),
+        selectors.cast("I"),
+        keys.cast("Q"),
+        rules.cast("I"),
+        phases,
+    )
+
+
+def _framed(*sections: bytes) -> bytes:
+    body = b"".join(section.ljust(_padded(len(section)), b"\0") for section in sections)
+    return _HEADER.pack(_MAGIC, zlib.crc32(body), *map(len, sections)) + body
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _offsets(lengths: Iterable[int]) -> bytes:
+    offsets = array("I", [0])
+    total = 0
+    for length in lengths:
+        total += length
+        offsets.append(total)
+    return offsets.tobytes()
+
+
+def _party_cells(names: list[bytes]) -> bytes:
+    cells = array("I", bytes(4 * _capacity(len(names))))
+    mask = len(cells) - 1
+    for number, name in enumerate(names, 1):
+        cell = name_hash(name) & mask
+        while cells[cell]:
+            cell = cell + 1 & mask
+        cells[cell] = number
+    return cells.tobytes()
+
+
+def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> tuple[array[int], array[int]]:
+    """The two halves of the grants' hash table: keys and rules."""
+    capacity = _capacity(len(table.grants) + sum(map(len, table.ports.values())))
+    keys, rules = array("Q", bytes(8 * capacity)), array("I", bytes(4 * capacity))
+    shift, mask = 64 - (capacity - 1).bit_length(), capacity - 1
+
+    def put(key: int, rule: int) -> None:
+        cell = (key * MULTIPLIER & WORD) >> shift
+        while keys[cell]:
+            cell = cell + 1 & mask
+        keys[cell], rules[cell] = key, rule
+
+    for party, ports in table.ports.items():
+        for port in ports:
+            put(numbers[party] << 40 | port, 0)
+    for (source, destination, port), rule in table.grants.items():
+        # A rule may name parties that nobody declares: no party has them for a selector.
+        if source in numbers and destination in numbers:
+            put(numbers[source] << 40 | numbers[destination] << 16 | port, rule)
+    return keys, rules
+
+
+def _capacity(entries: int) -> int:
+    """A power of two, so that a table is at most half full and never without an empty cell."""
+    return 1 << max(2 * entries, 2).bit_length()
+
+
+def _facts_json(facts: Facts) -> dict[str, Any]:
+    return {
+        "revision": facts.revision,
+        "loaded": facts.loaded,
+        "externals": [[str(network), name] for network, name in facts.surroundings.externals],
+        "pods": [str(network) for network in facts.surroundings.pods],
+        "rights": {who: sorted(actions) for who, actions in facts.rights.items()},
+    }
+
+
+def _facts(content: Mapping[str, Any]) -> Facts:
+    return Facts(
+        content["revision"],
+        content["loaded"],
+        Surroundings(
+            tuple((ipaddress.ip_network(cidr), name) for cidr, name in content["externals"]),
+            tuple(map(ipaddress.ip_network, content["pods"])),
+        ),
+        {who: frozenset(actions) for who, actions in content["rights"].items()},
+    )

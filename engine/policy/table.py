@@ -1,0 +1,170 @@
+"""The decision table as a worker reads it: one mapped file, nothing of it copied.
+
+Opening a table costs the same at ten rules and at a hundred thousand, all workers share its pages,
+and a decision is a few probes into hash tables that lie in the file. ``engine.policy.layout`` says
+what lies where; ``engine.policy.build`` writes it. What is answered is what ``zt.decide.decide``
+answers, by a test.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.locate import Surroundings
+from engine.policy.layout import (
+    EMPTY,
+    MULTIPLIER,
+    PHASES,
+    WORD,
+    Facts,
+    Sections,
+    name_hash,
+    sections_of,
+)
+from zt.decide import DEFAULT_RULE, Decision, Reason, Verdict
+from zt.model import Phase
+from zt.values import MAX_PORT
+
+NO_REVISION = "none"
+_UNKNOWN = -1
+
+
+class Table:
+    """A decision table. ``content`` is what ``layout.encode`` made.
+
+    Raises:
+        ValueError: if it is not.
+    """
+
+    def __init__(self, content: bytes | mmap.mmap) -> None:
+        """Look at the file; nothing but its frame and its facts is read."""
+        sections = sections_of(content)
+        self.facts: Facts = sections.facts
+        self._strings = sections.strings
+        self._names = sections.names
+        self._cells = sections.party_cells
+        self._cell_mask = len(sections.party_cells) - 1
+        self._keys = sections.grant_keys
+        self._grants = sections.grant_rules
+        self._grant_mask = len(sections.grant_keys) - 1
+        self._grant_shift = 64 - self._grant_mask.bit_length()
+        self._first_selector = sections.selector_offsets
+        self._selectors = sections.selectors
+        self._phases = sections.phases
+        self._parties = len(sections.phases)
+
+    def decide(self, source: str, destination: str, port: int) -> Decision:
+        """Decide one connection, as ``zt.decide.decide`` does."""
+        caller = self._party(source)
+        if caller == _UNKNOWN:
+            return _deny(Reason.UNKNOWN_SOURCE)
+        called = self._party(destination)
+        if called == _UNKNOWN:
+            return _deny(Reason.UNKNOWN_DESTINATION)
+        # A party's own selector has its number, counted from 1; selector 0 is "declares the port".
+        if not 0 <= port <= MAX_PORT or self._find((called + 1) << 40 | port) == EMPTY:
+            return _deny(Reason.PORT_NOT_DECLARED)
+        rule = EMPTY if caller == called else self._rule(caller, called, port)
+        if rule == EMPTY:
+            return _deny(Reason.NO_RULE)
+        return Decision(Verdict.ALLOW, self._name(self._parties + rule), Reason.RULE)
+
+    def declares(self, party: str) -> bool:
+        """Whether the policy declares a SPIFFE ID, or ``external:<name>``."""
+        return self._party(party) != _UNKNOWN
+
+    def phase(self, party: str) -> Phase | None:
+        """The phase of a service; ``None`` of anything else."""
+        number = self._party(party)
+        return None if number == _UNKNOWN else PHASES[self._phases[number]]
+
+    def parties(self) -> Iterator[str]:
+        """All declared parties."""
+        return map(self._name, range(self._parties))
+
+    def _rule(self, caller: int, called: int, port: int) -> int:
+        """The first rule in order that grants it; ``EMPTY`` if none does."""
+        found = EMPTY
+        destinations = self._selectors_of(called)
+        for source_selector in self._selectors_of(caller):
+            for destination_selector in destinations:
+                rule = self._find(source_selector << 40 | destination_selector << 16 | port)
+                found = min(found, rule)
+        return found
+
+    def _selectors_of(self, party: int) -> memoryview:
+        return self._selectors[self._first_selector[party] : self._first_selector[party + 1]]
+
+    def _find(self, key: int) -> int:
+        """What is filed under a key; ``EMPTY`` if nothing is."""
+        keys, mask = self._keys, self._grant_mask
+        cell = (key * MULTIPLIER & WORD) >> self._grant_shift
+        while found := keys[cell]:
+            if found == key:
+                return self._grants[cell]  # type: ignore[no-any-return] # a view of integers
+            cell = cell + 1 & mask
+        return EMPTY
+
+    def _party(self, name: str) -> int:
+        """The number of a party; ``_UNKNOWN`` for nobody's name."""
+        try:
+            encoded = name.encode()
+        except UnicodeEncodeError:
+            return _UNKNOWN
+        cells, mask, names = self._cells, self._cell_mask, self._names
+        cell = name_hash(encoded) & mask
+        while number := cells[cell]:
+            if self._strings[names[number - 1] : names[number]] == encoded:
+                return number - 1  # type: ignore[no-any-return] # a view of integers
+            cell = cell + 1 & mask
+        return _UNKNOWN
+
+    def _name(self, number: int) -> str:
+        return str(self._strings[self._names[number] : self._names[number + 1]], "utf-8")
+
+
+def _deny(reason: Reason) -> Decision:
+    return Decision(Verdict.DENY, DEFAULT_RULE, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a decision needs, of one policy on one day.
+
+    ``rights`` maps SPIFFE IDs to the actions on the evaluator itself that operators' rules give
+    them. ``folder`` is where the builder left what people read: ``policies.json``, ``graph.json``
+    and ``policies/``. Before any policy, ``loaded`` is false.
+    """
+
+    table: Table
+    surroundings: Surroundings
+    revision: str
+    loaded: bool = True
+    rights: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def snapshot_from(table: Table, folder: Path | None) -> Snapshot:
+    """The snapshot of a table."""
+    facts = table.facts
+    return Snapshot(
+        table, facts.surroundings, facts.revision, facts.loaded, facts.rights, folder
+    )
+
+
+def open_snapshot(folder: Path, name: str) -> Snapshot:
+    """Map the table of a folder.
+
+    Raises:
+        OSError: if it can't be opened.
+        ValueError: if it is no table.
+    """
+    with (folder / name).open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return snapshot_from(Table(content), folder)
+
+
+__all__ = ["NO_REVISION", "Sections", "Snapshot", "Table", "open_snapshot", "snapshot_from"]
