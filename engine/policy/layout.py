@@ -52,9 +52,9 @@ class Facts:
     """What is read once when a table is opened."""
 
     revision: str
-    loaded: bool
     surroundings: Surroundings
     rights: Mapping[str, frozenset[str]]
+    loaded: bool = True
 
 
 class Sections(NamedTuple):
@@ -205,10 +205,10 @@ def _facts_json(facts: Facts) -> dict[str, Any]:
 def _facts(content: Mapping[str, Any]) -> Facts:
     return Facts(
         content["revision"],
-        content["loaded"],
         Surroundings(
             tuple((ipaddress.ip_network(cidr), name) for cidr, name in content["externals"]),
             tuple(map(ipaddress.ip_network, content["pods"])),
         ),
         {who: frozenset(actions) for who, actions in content["rights"].items()},
+        loaded=content["loaded"],
     )

@@ -20,11 +20,11 @@ from engine.policy.layout import (
     PHASES,
     WORD,
     Facts,
-    Sections,
+    encode,
     name_hash,
     sections_of,
 )
-from zt.decide import DEFAULT_RULE, Decision, Reason, Verdict
+from zt.decide import DEFAULT_RULE, EMPTY_TABLE, Decision, Reason, Verdict
 from zt.model import Phase
 from zt.values import MAX_PORT
 
@@ -104,7 +104,7 @@ class Table:
         cell = (key * MULTIPLIER & WORD) >> self._grant_shift
         while found := keys[cell]:
             if found == key:
-                return self._grants[cell]  # type: ignore[no-any-return] # a view of integers
+                return self._grants[cell]
             cell = cell + 1 & mask
         return EMPTY
 
@@ -118,7 +118,7 @@ class Table:
         cell = name_hash(encoded) & mask
         while number := cells[cell]:
             if self._strings[names[number - 1] : names[number]] == encoded:
-                return number - 1  # type: ignore[no-any-return] # a view of integers
+                return number - 1
             cell = cell + 1 & mask
         return _UNKNOWN
 
@@ -150,9 +150,7 @@ class Snapshot:
 def snapshot_from(table: Table, folder: Path | None) -> Snapshot:
     """The snapshot of a table."""
     facts = table.facts
-    return Snapshot(
-        table, facts.surroundings, facts.revision, facts.loaded, facts.rights, folder
-    )
+    return Snapshot(table, facts.surroundings, facts.revision, facts.loaded, facts.rights, folder)
 
 
 def open_snapshot(folder: Path, name: str) -> Snapshot:
@@ -167,4 +165,7 @@ def open_snapshot(folder: Path, name: str) -> Snapshot:
     return snapshot_from(Table(content), folder)
 
 
-__all__ = ["NO_REVISION", "Sections", "Snapshot", "Table", "open_snapshot", "snapshot_from"]
+def empty_snapshot() -> Snapshot:
+    """Before any policy: everything is DENY."""
+    facts = Facts(NO_REVISION, Surroundings(), {}, loaded=False)
+    return snapshot_from(Table(encode(EMPTY_TABLE, facts)), None)

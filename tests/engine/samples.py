@@ -1,7 +1,9 @@
 """A small policy, a trail in memory, and a certificate authority."""
 
 import asyncio
+import errno
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -13,11 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from engine.audit import AuditRecord
-from engine.decider import Decider
+from engine.audit.outcome import Outcome, decode
+from engine.decider import Decider, View
 from engine.locate import Locations, parse_locations
-from engine.metrics import Metrics
-from engine.snapshot import Snapshot, snapshot
+from engine.metrics.metrics import Metrics
+from engine.policy.build import snapshot_of
+from engine.policy.table import Snapshot
 from zt.load import load_texts
 from zt.model import Policy
 
@@ -100,37 +103,62 @@ def policy(text: str = POLICY) -> Policy:
 
 
 def in_force(text: str = POLICY) -> Snapshot:
-    return snapshot(policy(text), TODAY)
+    return snapshot_of(policy(text), TODAY)
 
 
 @dataclass
-class MemoryTrail:
-    """A trail that keeps what it is given, or loses everything while it is not ``available``."""
+class MemorySpool:
+    """A spool that keeps what it is given, or takes nothing while it is not ``available``."""
 
-    records: list[AuditRecord] = field(default_factory=list)
+    appended: list[tuple[Outcome, int, int]] = field(default_factory=list)
     available: bool = True
+    writer: int = 7
 
-    async def write(self, record: AuditRecord) -> bool:
-        if self.available:
-            self.records.append(record)
-        return self.available
+    def append(self, outcome: bytes, time_us: int, latency_us: int) -> int:
+        if not self.available:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.appended.append((decode(outcome), time_us, latency_us))
+        return len(self.appended)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for outcome, _, _ in self.appended]
+
+
+@dataclass
+class Deferred:
+    """A durability that waits: ``settle`` tells all who wait."""
+
+    immediate: bool = False
+    waiting: list[Callable[[bool], None]] = field(default_factory=list)
+
+    def when(self, sequence: int, settle: Callable[[bool], None]) -> None:
+        assert sequence
+        self.waiting.append(settle)
+
+    def settle(self, safe: bool) -> None:  # noqa: FBT001 - what is told
+        waiting, self.waiting = self.waiting, []
+        for settle in waiting:
+            settle(safe)
 
 
 @dataclass
 class Desk:
-    """A decider and what it works with; ``snapshot`` and ``locations`` can be exchanged."""
+    """A decider and what it works with; ``decider.view`` can be exchanged."""
 
     snapshot: Snapshot = field(default_factory=in_force)
     locations: Locations = LOCATIONS
-    trail: MemoryTrail = field(default_factory=MemoryTrail)
-    metrics: Metrics = field(default_factory=Metrics)
+    spool: MemorySpool = field(default_factory=MemorySpool)
+    durability: Deferred = field(default_factory=lambda: Deferred(immediate=True))
+    metrics: Metrics = field(default_factory=lambda: Metrics(None))
+
+    def __post_init__(self) -> None:
+        view = View(self.snapshot, self.locations)
+        self.decider = Decider(view, self.spool, self.durability, self.metrics)
 
     @property
-    def decider(self) -> Decider:
-        return Decider(lambda: self.snapshot, lambda: self.locations, self.trail, self.metrics)
-
-    def scrape(self) -> str:
-        return self.metrics.render(policy_ready=True, policy_stale=False, audit_available=True)
+    def outcomes(self) -> list[Outcome]:
+        return self.spool.outcomes
 
 
 class Authority:

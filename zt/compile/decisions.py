@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from zt.bundle import CompiledFile
@@ -36,13 +37,47 @@ def encode(effective: Effective, table: DecisionTable) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """A table as it was read back, and the networks by which addresses are told apart.
+
+    ``externals`` maps names to CIDRs, ``pods`` are the CIDRs of all clusters' pods.
+    """
+
+    table: DecisionTable
+    revision: str
+    externals: Mapping[str, tuple[str, ...]]
+    pods: tuple[str, ...]
+
+
 def decode(text: str) -> DecisionTable:
     """Read the table that ``encode`` wrote.
 
     Raises:
         ValueError: if the text is not such a table, or is not as it was written.
     """
+    return read(text).table
+
+
+def read(text: str) -> Decisions:
+    """Read all that ``encode`` wrote.
+
+    Raises:
+        ValueError: if the text is not such a table, or is not as it was written.
+    """
     content = _parse(text)
+    return Decisions(
+        _table(content),
+        _revision(content),
+        {
+            item["id"].removeprefix(EXTERNAL): tuple(item["cidrs"])
+            for item in content["externals"]
+        },
+        tuple(cluster["podCIDR"] for cluster in content["clusters"]),
+    )
+
+
+def _table(content: dict[str, Any]) -> DecisionTable:
     services, externals = content["services"], content["externals"]
     rules = tuple(content["rules"])
     index = {name: number for number, name in enumerate(rules)}
@@ -92,6 +127,9 @@ def _content(effective: Effective, table: DecisionTable) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "trustDomain": mesh.trust_domain,
+        "clusters": [
+            {"name": cluster.name, "podCIDR": str(cluster.pod_cidr)} for cluster in mesh.clusters
+        ],
         "services": [_service(service, mesh, table) for service in effective.policy.services],
         "externals": [_external(external) for external in effective.policy.externals],
         "rules": list(table.rules),
