@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from engine.audit.outcome import Outcome, clean, encode, record_id
@@ -58,18 +58,18 @@ class View:
     locations: Locations
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A connection's answer under one view.
-
-    ``outcome`` is its encoded record; ``refused`` the answer where that can't be written.
-    """
+class Prepared(NamedTuple):
+    """A connection's answer under one view; ``outcome`` is its record, encoded."""
 
     answer: Answer
     outcome: bytes
     counter: int
-    refused: Answer
-    refused_counter: int
+    request: Request
+
+    @property
+    def refused(self) -> Answer:
+        """The answer where it can't be recorded."""
+        return without_audit(self.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,7 @@ class Decided:
 class Decider:
     """What answering takes. ``view`` is swapped by assignment."""
 
-    def __init__(
-        self, view: View, spool: Spool, durability: Durability, metrics: Metrics
-    ) -> None:
+    def __init__(self, view: View, spool: Spool, durability: Durability, metrics: Metrics) -> None:
         """Answer by a view, record in a spool."""
         self.view = view
         self.durability = durability
@@ -104,14 +102,8 @@ class Decider:
         """The answer to a request under the present view, not yet recorded."""
         view = self.view
         answer = evaluate(view.snapshot, view.locations, request)
-        refused = without_audit(answer)
-        return Prepared(
-            answer,
-            encode(outcome_of(request, answer, layer)),
-            self.counter(request, answer),
-            refused,
-            self.counter(request, refused),
-        )
+        outcome = encode(outcome_of(request, answer, layer))
+        return Prepared(answer, outcome, self.counter(request, answer), request)
 
     def append(self, prepared: Prepared, started: int) -> int:
         """Record an answer that was asked for at ``started`` (``perf_counter_ns``).
@@ -149,15 +141,17 @@ class Decider:
 
     def counter(self, request: Request, answer: Answer) -> int:
         """The counter of an answer, under the identities that the policy declares."""
-        snapshot = self.view.snapshot
         return self.metrics.counter(
-            answer.verdict, known(snapshot, request.source), known(snapshot, request.destination)
+            answer.verdict,
+            (request.source or UNKNOWN) if answer.source_known else UNKNOWN,
+            (request.destination or UNKNOWN) if answer.destination_known else UNKNOWN,
         )
 
     def _lost(self, prepared: Prepared, error: OSError) -> None:
         self._say(error)
-        self.metrics.bump(prepared.refused_counter)
-        self.metrics.lost(prepared.refused.verdict)
+        refused = prepared.refused
+        self.metrics.bump(self.counter(prepared.request, refused))
+        self.metrics.lost(refused.verdict)
 
     def _say(self, error: OSError) -> None:
         self.metrics.append_failure()
@@ -172,17 +166,17 @@ def known(snapshot: Snapshot, party: str | None) -> str:
 def outcome_of(request: Request, answer: Answer, layer: str) -> Outcome:
     """What is recorded of an answer."""
     return Outcome(
-        verdict=answer.verdict,
-        would_be=answer.would_be,
-        phase=answer.phase,
-        source_id=clean(request.source),
-        source_pod=clean(request.pod),
-        source_node=clean(request.node),
-        destination_id=clean(request.destination) or UNKNOWN,
-        destination_port=request.port,
-        rule=answer.rule,
-        reason=answer.reason,
-        layer=layer,
-        revision=answer.revision,
-        on_behalf_of=clean(request.on_behalf_of),
+        answer.verdict,
+        answer.would_be,
+        answer.phase,
+        clean(request.source),
+        clean(request.pod),
+        clean(request.node),
+        clean(request.destination) or UNKNOWN,
+        request.port,
+        answer.rule,
+        answer.reason,
+        layer,
+        answer.revision,
+        clean(request.on_behalf_of),
     )

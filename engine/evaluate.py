@@ -5,14 +5,16 @@ Pure: the clock, the network and the audit trail are in ``engine.decider``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from engine.locate import Locations
-from engine.policy.table import Snapshot
-from zt.decide import DEFAULT_RULE, Decision, Verdict
+from engine.policy.table import NOBODY, Ruling, Snapshot
+from zt.decide import DEFAULT_RULE, Verdict
 from zt.effective import EXTERNAL
 from zt.model import Phase
+
+_ENFORCE = Phase.ENFORCE
 
 
 class Objection(StrEnum):
@@ -34,8 +36,7 @@ class Objection(StrEnum):
     HANDSHAKE_FAILED = "handshake_failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A connection to decide.
 
     ``source`` is a SPIFFE ID or ``external:<name>``, ``None`` where nobody is known; ``pod`` and
@@ -53,8 +54,7 @@ class Request:
     on_behalf_of: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """``verdict`` is what holds now, ``would_be`` what will once the destination is enforced.
 
     ``rule`` is the one that grants the connection, also where an objection denies it all the same.
@@ -67,44 +67,39 @@ class Answer:
     rule: str
     reason: str
     revision: str
+    source_known: bool
+    destination_known: bool
 
 
 def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
     """Answer a request."""
-    decision = snapshot.table.decide(
-        request.source or "", request.destination or "", request.port
-    )
-    would_be, rule, reason = _objected(snapshot, request, decision)
-    phase = phase_of(snapshot, request)
-    enforced = is_enforced(phase, locations, request)
+    destination = request.destination or ""
+    ruling = snapshot.table.rule(request.source or "", destination, request.port)
+    # A call to the outside is enforced by the source's own sidecar.
+    enforcer = ruling.source if destination.startswith(EXTERNAL) else ruling.destination
+    phase = snapshot.table.phase_at(enforcer) or _ENFORCE
+    enforced = phase is _ENFORCE or is_enforced(phase, locations, request)
+    would_be, rule, reason = _objected(snapshot, request, ruling)
     return Answer(
-        verdict=would_be if enforced else Verdict.ALLOW,
-        would_be=would_be,
-        phase=phase,
-        enforced=enforced,
-        rule=rule,
-        reason=reason,
-        revision=snapshot.revision,
+        would_be if enforced else Verdict.ALLOW,
+        would_be,
+        phase,
+        enforced,
+        rule,
+        reason,
+        snapshot.revision,
+        ruling.source != NOBODY,
+        ruling.destination != NOBODY,
     )
 
 
-def _objected(snapshot: Snapshot, request: Request, decision: Decision) -> tuple[Verdict, str, str]:
+def _objected(snapshot: Snapshot, request: Request, ruling: Ruling) -> tuple[Verdict, str, str]:
     """The decision, unless something speaks against it: verdict, rule, reason."""
     if not snapshot.loaded:
         return Verdict.DENY, DEFAULT_RULE, Objection.NO_POLICY
     if request.objection is not None:
-        return Verdict.DENY, decision.rule, request.objection
-    return decision.verdict, decision.rule, decision.reason
-
-
-def phase_of(snapshot: Snapshot, request: Request) -> Phase:
-    """The phase of the destination, or of the source where that is outside; else ENFORCE.
-
-    A call to the outside is enforced by the source's own sidecar.
-    """
-    destination = request.destination or ""
-    enforcer = request.source if destination.startswith(EXTERNAL) else destination
-    return snapshot.table.phase(enforcer or "") or Phase.ENFORCE
+        return Verdict.DENY, ruling.rule, request.objection
+    return ruling.verdict, ruling.rule, ruling.reason
 
 
 def is_enforced(phase: Phase, locations: Locations, request: Request) -> bool:
@@ -121,4 +116,4 @@ def is_enforced(phase: Phase, locations: Locations, request: Request) -> bool:
 def without_audit(answer: Answer) -> Answer:
     """The answer where it could not be recorded: DENY if enforced, else as it was."""
     verdict = Verdict.DENY if answer.enforced else answer.verdict
-    return replace(answer, verdict=verdict, reason=Objection.AUDIT_UNAVAILABLE)
+    return answer._replace(verdict=verdict, reason=Objection.AUDIT_UNAVAILABLE)

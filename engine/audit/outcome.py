@@ -7,9 +7,9 @@ PostgreSQL gets the same bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -25,8 +25,7 @@ WRITER_BITS = 60
 _LOW_WRITER = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a decision says: a row of ``zt_audit.outcome``, columns in this order.
 
     ``layer`` says who refused or allowed: ``evaluator``, ``api``, ``handshake``, ``rbac`` or
@@ -49,8 +48,7 @@ class Outcome:
     on_behalf_of: str | None = None
 
 
-COLUMNS = tuple(item.name for item in fields(Outcome))
-_values = attrgetter(*COLUMNS)
+COLUMNS = Outcome._fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class AuditRecord:
 
 def encode(outcome: Outcome) -> bytes:
     """The canonical encoding: a JSON array of the columns."""
-    return orjson.dumps(_values(outcome))
+    return orjson.dumps(tuple(outcome))
 
 
 def decode(encoded: bytes) -> Outcome:

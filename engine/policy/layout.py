@@ -4,11 +4,11 @@ After a header with a checksum come sections, each on a boundary of eight bytes,
 
 - facts: JSON, what is read once (revision, networks, rights of operators);
 - strings: names of parties and then of rules, one after another; names: where each begins;
-- party cells: a hash table from a party's name to its number + 1;
 - selector offsets, selectors: the selectors under which rules about a party are filed. Selector
   ``n + 1`` is party ``n`` itself, patterns come after all parties;
-- grant keys, grant rules: a hash table from ``source selector << 40 | destination selector << 16 |
-  port`` to a rule. A port that a party declares is filed with destination selector 0;
+- grant keys, grant rules: an open hash table from a key to a rule, probed in steps of one, at most
+  half full; a cell of 0 is empty. A key is ``source selector << 40 | destination selector << 16 |
+  port``. A port that a party declares is filed with destination selector 0;
 - phases: one byte a party.
 
 Hash tables are open, probed in steps of one, at most half full, and a cell of 0 is empty.
@@ -39,12 +39,10 @@ MULTIPLIER = 0x9E3779B97F4A7C15
 PHASES: tuple[Phase | None, ...] = (None, *Phase)
 MAX_SELECTORS = 1 << 24
 
-_MAGIC = b"ZTTABLE2"
-_SECTIONS = 9
+_MAGIC = b"ZTTABLE3"
+_SECTIONS = 8
 _HEADER = struct.Struct(f"<8sI4x{_SECTIONS}Q")
 _ALIGNMENT = 8
-
-name_hash = zlib.crc32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,6 @@ class Sections(NamedTuple):
     facts: Facts
     strings: memoryview
     names: memoryview
-    party_cells: memoryview
     selector_offsets: memoryview
     selectors: memoryview
     grant_keys: memoryview
@@ -92,7 +89,6 @@ def encode(table: DecisionTable, facts: Facts) -> bytes:
         orjson.dumps(_facts_json(facts)),
         b"".join(strings),
         _offsets(map(len, strings)),
-        _party_cells(strings[: len(parties)]),
         _offsets(map(len, chosen)),
         array("I", [number for numbers in chosen for number in numbers]).tobytes(),
         keys.tobytes(),
@@ -122,12 +118,11 @@ def sections_of(content: bytes | mmap.mmap) -> Sections:
     for size in sizes:
         parts.append(body[start : start + size])
         start += _padded(size)
-    facts, strings, names, cells, offsets, selectors, keys, rules, phases = parts
+    facts, strings, names, offsets, selectors, keys, rules, phases = parts
     return Sections(
         _facts(orjson.loads(facts)),
         strings,
         names.cast("I"),
-        cells.cast("I"),
         offsets.cast("I"),
         selectors.cast("I"),
         keys.cast("Q"),
@@ -152,17 +147,6 @@ def _offsets(lengths: Iterable[int]) -> bytes:
         total += length
         offsets.append(total)
     return offsets.tobytes()
-
-
-def _party_cells(names: list[bytes]) -> bytes:
-    cells = array("I", bytes(4 * _capacity(len(names))))
-    mask = len(cells) - 1
-    for number, name in enumerate(names, 1):
-        cell = name_hash(name) & mask
-        while cells[cell]:
-            cell = cell + 1 & mask
-        cells[cell] = number
-    return cells.tobytes()
 
 
 def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> tuple[array[int], array[int]]:

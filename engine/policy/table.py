@@ -1,7 +1,7 @@
-"""The decision table as a worker reads it: one mapped file, nothing of it copied.
+"""The decision table as a worker reads it: one mapped file, of which only names are copied.
 
-Opening a table costs the same at ten rules and at a hundred thousand, all workers share its pages,
-and a decision is a few probes into hash tables that lie in the file. ``engine.policy.layout`` says
+Opening a table takes milliseconds at a hundred thousand rules, all workers share its pages, and a
+decision is a few probes into hash tables that lie in the file. ``engine.policy.layout`` says
 what lies where; ``engine.policy.build`` writes it. What is answered is what ``zt.decide.decide``
 answers, by a test.
 """
@@ -12,6 +12,7 @@ import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.locate import Surroundings
 from engine.policy.layout import (
@@ -21,7 +22,6 @@ from engine.policy.layout import (
     WORD,
     Facts,
     encode,
-    name_hash,
     sections_of,
 )
 from zt.decide import DEFAULT_RULE, EMPTY_TABLE, Decision, Reason, Verdict
@@ -29,7 +29,19 @@ from zt.model import Phase
 from zt.values import MAX_PORT
 
 NO_REVISION = "none"
-_UNKNOWN = -1
+NOBODY = -1
+# Looked up once: a member of an enum costs as much as a probe.
+_ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
+
+
+class Ruling(NamedTuple):
+    """A decision, and the numbers of the parties in its table (``NOBODY`` for no party)."""
+
+    verdict: Verdict
+    rule: str
+    reason: Reason
+    source: int
+    destination: int
 
 
 class Table:
@@ -40,52 +52,59 @@ class Table:
     """
 
     def __init__(self, content: bytes | mmap.mmap) -> None:
-        """Look at the file; nothing but its frame and its facts is read."""
+        """Look at the file; of its contents, only the parties' names are read."""
         sections = sections_of(content)
         self.facts: Facts = sections.facts
         self._strings = sections.strings
         self._names = sections.names
-        self._cells = sections.party_cells
-        self._cell_mask = len(sections.party_cells) - 1
         self._keys = sections.grant_keys
         self._grants = sections.grant_rules
-        self._grant_mask = len(sections.grant_keys) - 1
-        self._grant_shift = 64 - self._grant_mask.bit_length()
+        self._mask = len(sections.grant_keys) - 1
+        self._shift = 64 - self._mask.bit_length()
         self._first_selector = sections.selector_offsets
         self._selectors = sections.selectors
         self._phases = sections.phases
         self._parties = len(sections.phases)
+        self._numbers = {self._name(number): number for number in range(self._parties)}
 
     def decide(self, source: str, destination: str, port: int) -> Decision:
         """Decide one connection, as ``zt.decide.decide`` does."""
-        caller = self._party(source)
-        if caller == _UNKNOWN:
-            return _deny(Reason.UNKNOWN_SOURCE)
-        called = self._party(destination)
-        if called == _UNKNOWN:
-            return _deny(Reason.UNKNOWN_DESTINATION)
-        # A party's own selector has its number, counted from 1; selector 0 is "declares the port".
+        ruling = self.rule(source, destination, port)
+        return Decision(ruling.verdict, ruling.rule, ruling.reason)
+
+    def rule(self, source: str, destination: str, port: int) -> Ruling:
+        """Decide one connection, and say whom the table knows."""
+        caller = self._numbers.get(source, NOBODY)
+        called = self._numbers.get(destination, NOBODY)
+        if caller == NOBODY:
+            return Ruling(_DENY, DEFAULT_RULE, Reason.UNKNOWN_SOURCE, caller, called)
+        if called == NOBODY:
+            return Ruling(_DENY, DEFAULT_RULE, Reason.UNKNOWN_DESTINATION, caller, called)
+        # A party's own selector is its number + 1; destination selector 0 is "declares the port".
         if not 0 <= port <= MAX_PORT or self._find((called + 1) << 40 | port) == EMPTY:
-            return _deny(Reason.PORT_NOT_DECLARED)
-        rule = EMPTY if caller == called else self._rule(caller, called, port)
+            return Ruling(_DENY, DEFAULT_RULE, Reason.PORT_NOT_DECLARED, caller, called)
+        rule = EMPTY if caller == called else self._first_rule(caller, called, port)
         if rule == EMPTY:
-            return _deny(Reason.NO_RULE)
-        return Decision(Verdict.ALLOW, self._name(self._parties + rule), Reason.RULE)
+            return Ruling(_DENY, DEFAULT_RULE, Reason.NO_RULE, caller, called)
+        return Ruling(_ALLOW, self._name(self._parties + rule), Reason.RULE, caller, called)
 
     def declares(self, party: str) -> bool:
         """Whether the policy declares a SPIFFE ID, or ``external:<name>``."""
-        return self._party(party) != _UNKNOWN
+        return party in self._numbers
 
     def phase(self, party: str) -> Phase | None:
         """The phase of a service; ``None`` of anything else."""
-        number = self._party(party)
-        return None if number == _UNKNOWN else PHASES[self._phases[number]]
+        return self.phase_at(self._numbers.get(party, NOBODY))
+
+    def phase_at(self, number: int) -> Phase | None:
+        """The phase of a party by its number."""
+        return None if number == NOBODY else PHASES[self._phases[number]]
 
     def parties(self) -> Iterator[str]:
         """All declared parties."""
-        return map(self._name, range(self._parties))
+        return iter(self._numbers)
 
-    def _rule(self, caller: int, called: int, port: int) -> int:
+    def _first_rule(self, caller: int, called: int, port: int) -> int:
         """The first rule in order that grants it; ``EMPTY`` if none does."""
         found = EMPTY
         destinations = self._selectors_of(called)
@@ -100,34 +119,16 @@ class Table:
 
     def _find(self, key: int) -> int:
         """What is filed under a key; ``EMPTY`` if nothing is."""
-        keys, mask = self._keys, self._grant_mask
-        cell = (key * MULTIPLIER & WORD) >> self._grant_shift
+        keys, mask = self._keys, self._mask
+        cell = (key * MULTIPLIER & WORD) >> self._shift
         while found := keys[cell]:
             if found == key:
                 return self._grants[cell]
             cell = cell + 1 & mask
         return EMPTY
 
-    def _party(self, name: str) -> int:
-        """The number of a party; ``_UNKNOWN`` for nobody's name."""
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError:
-            return _UNKNOWN
-        cells, mask, names = self._cells, self._cell_mask, self._names
-        cell = name_hash(encoded) & mask
-        while number := cells[cell]:
-            if self._strings[names[number - 1] : names[number]] == encoded:
-                return number - 1
-            cell = cell + 1 & mask
-        return _UNKNOWN
-
     def _name(self, number: int) -> str:
         return str(self._strings[self._names[number] : self._names[number + 1]], "utf-8")
-
-
-def _deny(reason: Reason) -> Decision:
-    return Decision(Verdict.DENY, DEFAULT_RULE, reason)
 
 
 @dataclass(frozen=True, slots=True)
