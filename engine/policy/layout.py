@@ -41,7 +41,8 @@ MAX_SELECTORS = 1 << 24
 
 _MAGIC = b"ZTTABLE3"
 _SECTIONS = 8
-_HEADER = struct.Struct(f"<8sI4x{_SECTIONS}Q")
+_HEADER = struct.Struct("<8sI4x")
+_SIZES = struct.Struct(f"<{_SECTIONS}Q")
 _ALIGNMENT = 8
 
 
@@ -105,16 +106,17 @@ def sections_of(content: bytes | mmap.mmap) -> Sections:
     """
     view = memoryview(content)
     try:
-        magic, checksum, *sizes = _HEADER.unpack_from(view)
+        magic, checksum = _HEADER.unpack_from(view)
+        sizes = _SIZES.unpack_from(view, _HEADER.size)
     except struct.error:
         raise ValueError("the decision table is cut short: build it again") from None
     if magic != _MAGIC or sys.byteorder != "little":
         raise ValueError("this is no decision table of this version: build it again")
     body = view[_HEADER.size :]
-    if len(body) != sum(map(_padded, sizes)) or zlib.crc32(body) != checksum:
+    if zlib.crc32(body) != checksum or len(body) != _SIZES.size + sum(map(_padded, sizes)):
         raise ValueError("the decision table is damaged: build it again")
     parts = []
-    start = 0
+    start = _SIZES.size
     for size in sizes:
         parts.append(body[start : start + size])
         start += _padded(size)
@@ -132,8 +134,9 @@ def sections_of(content: bytes | mmap.mmap) -> Sections:
 
 
 def _framed(*sections: bytes) -> bytes:
-    body = b"".join(section.ljust(_padded(len(section)), b"\0") for section in sections)
-    return _HEADER.pack(_MAGIC, zlib.crc32(body), *map(len, sections)) + body
+    padded = (section.ljust(_padded(len(section)), b"\0") for section in sections)
+    body = b"".join([_SIZES.pack(*map(len, sections)), *padded])
+    return _HEADER.pack(_MAGIC, zlib.crc32(body)) + body
 
 
 def _padded(size: int) -> int:
