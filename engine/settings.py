@@ -5,18 +5,47 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from zt.values import parse_port
 from zt.wellknown import EVALUATOR_API, EVALUATOR_GRPC, EVALUATOR_HEALTH
 
 POLICY_PATH = "/etc/zt/policies/"
+STATE_PATH = "/var/lib/zt"
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the kubelet and sidecars of other pods come from outside
+SEGMENT_BYTES = 64 << 20
+SPOOL_BYTES = 1 << 30
+MAX_WORKERS = 64
 
 
 class SettingsError(Exception):
     """A setting is missing or wrong; the message is one sentence for whoever set it."""
+
+
+class Durability(StrEnum):
+    """What an answered decision survives: the process, the node, the node and its disk."""
+
+    PROCESS = "process"
+    DISK = "disk"
+    DB = "db"
+
+
+class Transport(StrEnum):
+    """What serves gRPC."""
+
+    NGH2 = "ngh2"
+    GRPCIO = "grpcio"
+
+
+class Plaintext(StrEnum):
+    """Which ports go without TLS, on loopback alone."""
+
+    NOTHING = ""
+    API = "api"
+    LOOPBACK = "loopback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,89 +60,190 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings; ``svid_path`` is ``None`` where gRPC is plaintext on loopback.
+class Audit:
+    """The audit trail: sizes in bytes.
 
     The DSN carries a password, so it never shows in a ``repr``.
     """
 
+    dsn: str = field(repr=False)
+    durability: Durability
+    segment_bytes: int
+    spool_bytes: int
+    checkpoints: Path | None
+    checkpoint_key: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap:
+    """The ConfigMap that holds the policies, for changes through the API."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings.
+
+    ``svid_path`` is ``None`` where nothing has TLS; ``cluster`` is this evaluator's own, where it
+    watches its pods.
+    """
+
     policy_path: Path
-    audit_dsn: str = field(repr=False)
+    state_path: Path
+    audit: Audit
     api: Listen
     health: Listen
     grpc: Listen
+    plaintext: Plaintext
     svid_path: Path | None
     locations_path: Path | None
+    cluster: str | None
+    config_map: ConfigMap | None
+    workers: int
+    transport: Transport
+
+    @property
+    def api_tls(self) -> Path | None:
+        """The SVID of the API's port."""
+        return None if self.plaintext else self.svid_path
+
+    @property
+    def spool(self) -> Path:
+        """Where records wait for the database."""
+        return self.state_path / "spool"
+
+    @property
+    def policy(self) -> Path:
+        """What the builder leaves."""
+        return self.state_path / "policy"
+
+    @property
+    def metrics(self) -> Path:
+        """Counters of all processes."""
+        return self.state_path / "metrics"
+
+    @property
+    def locations(self) -> Path | None:
+        """The table of pods: as it was given, or as the watch of the cluster's pods writes it."""
+        return self.state_path / "locations.json" if self.cluster else self.locations_path
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Read the settings (HIP-54, "Policy Engine", and our own).
-
-    ``ZT_AUDIT_DSN``: the audit database. ``ZT_POLICY_PATH``: the policies. ``ZT_SVID_PATH``: folder
-    of ``svid.pem``, ``svid_key.pem`` and ``bundle.pem``, or ``ZT_PLAINTEXT=loopback``.
-    ``ZT_LOCATIONS_PATH``: JSON of addresses (``engine.locate``). ``ZT_HOST``: where gRPC and health
-    listen. ``ZT_API_HOST``: where the API does. ``ZT_{API,HEALTH,GRPC}_PORT``: their ports.
+    """Read the settings (HIP-54, "Policy Engine", and our own; docs/evaluator.md lists them).
 
     Raises:
         SettingsError: if one is missing or wrong.
     """
-    plaintext = _plaintext(environment)
-    host = environment.get("ZT_HOST", LOOPBACK if plaintext else EVERYWHERE)
-    api_host = environment.get("ZT_API_HOST", LOOPBACK)
-    for name, value in (("ZT_HOST", host), ("ZT_API_HOST", api_host)):
-        _require_address(name, value)
+    plaintext = _choice(environment, "ZT_PLAINTEXT", Plaintext, Plaintext.NOTHING)
+    api_host = _address(environment, "ZT_API_HOST", LOOPBACK if plaintext else EVERYWHERE)
+    open_grpc = plaintext is Plaintext.LOOPBACK
+    host = _address(environment, "ZT_HOST", LOOPBACK if open_grpc else EVERYWHERE)
     if plaintext:
-        _require_loopback("ZT_HOST", host, "ZT_PLAINTEXT=loopback serves gRPC without TLS")
-    _require_loopback("ZT_API_HOST", api_host, "the API speaks plain HTTP to this pod's sidecar")
-    locations = environment.get("ZT_LOCATIONS_PATH")
-    return Settings(
+        _require_loopback("ZT_API_HOST", api_host, plaintext)
+    if open_grpc:
+        _require_loopback("ZT_HOST", host, plaintext)
+    settings = Settings(
         policy_path=Path(environment.get("ZT_POLICY_PATH") or POLICY_PATH),
-        audit_dsn=_dsn(environment),
+        state_path=Path(environment.get("ZT_STATE_PATH") or STATE_PATH),
+        audit=_audit(environment),
         api=Listen(api_host, _port(environment, "ZT_API_PORT", EVALUATOR_API)),
         health=Listen(host, _port(environment, "ZT_HEALTH_PORT", EVALUATOR_HEALTH)),
         grpc=Listen(host, _port(environment, "ZT_GRPC_PORT", EVALUATOR_GRPC)),
-        svid_path=None if plaintext else _svid_path(environment),
-        locations_path=Path(locations) if locations else None,
+        plaintext=plaintext,
+        svid_path=None if open_grpc else _svid_path(environment),
+        locations_path=_path(environment, "ZT_LOCATIONS_PATH"),
+        cluster=environment.get("ZT_CLUSTER") or None,
+        config_map=_config_map(environment),
+        workers=_number(environment, "ZT_WORKERS", 1, 1, MAX_WORKERS),
+        transport=_choice(environment, "ZT_GRPC", Transport, Transport.NGH2),
     )
+    if settings.transport is Transport.GRPCIO and settings.workers > 1:
+        raise SettingsError("ZT_GRPC=grpcio serves with one worker: set ZT_WORKERS=1")
+    return settings
 
 
-def _dsn(environment: Mapping[str, str]) -> str:
+def _audit(environment: Mapping[str, str]) -> Audit:
     dsn = environment.get("ZT_AUDIT_DSN")
     if not dsn:
         raise SettingsError(
-            "ZT_AUDIT_DSN is not set: give the audit database's DSN, because no decision is "
-            "answered before it is recorded"
+            "ZT_AUDIT_DSN is not set: give the audit database's DSN, because every decision is "
+            "recorded there"
         )
-    return dsn
+    segment = _number(environment, "ZT_SEGMENT_BYTES", SEGMENT_BYTES, 1 << 16, 1 << 30)
+    checkpoints = _path(environment, "ZT_CHECKPOINT_PATH")
+    key = _path(environment, "ZT_CHECKPOINT_KEY_PATH")
+    if (checkpoints is None) != (key is None):
+        raise SettingsError(
+            "ZT_CHECKPOINT_PATH and ZT_CHECKPOINT_KEY_PATH go together: give the folder of "
+            "checkpoints and the file of the key that signs them, or neither"
+        )
+    return Audit(
+        dsn=dsn,
+        durability=_choice(environment, "ZT_DURABILITY", Durability, Durability.PROCESS),
+        segment_bytes=segment,
+        spool_bytes=_number(environment, "ZT_SPOOL_BYTES", SPOOL_BYTES, 2 * segment, 1 << 40),
+        checkpoints=checkpoints,
+        checkpoint_key=key,
+    )
 
 
-def _plaintext(environment: Mapping[str, str]) -> bool:
-    value = environment.get("ZT_PLAINTEXT", "")
-    if value not in ("", "loopback"):
-        raise SettingsError(f"ZT_PLAINTEXT is {value!r}: the only value is 'loopback'")
-    return value == "loopback"
+def _config_map(environment: Mapping[str, str]) -> ConfigMap | None:
+    value = environment.get("ZT_POLICY_CONFIGMAP")
+    if not value:
+        return None
+    namespace, slash, name = value.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise SettingsError(
+            f"ZT_POLICY_CONFIGMAP is {value!r}: it should be <namespace>/<name> of the ConfigMap "
+            "that holds the policies"
+        )
+    return ConfigMap(namespace, name)
+
+
+_T = TypeVar("_T", Durability, Transport, Plaintext)
+
+
+def _choice(environment: Mapping[str, str], name: str, kind: type[_T], default: _T) -> _T:
+    value = environment.get(name, default)
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(item for item in kind if item)
+        raise SettingsError(f"{name} is {value!r}: it should be one of {choices}") from None
+
+
+def _path(environment: Mapping[str, str], name: str) -> Path | None:
+    value = environment.get(name)
+    return Path(value) if value else None
 
 
 def _svid_path(environment: Mapping[str, str]) -> Path:
-    value = environment.get("ZT_SVID_PATH")
-    if not value:
+    path = _path(environment, "ZT_SVID_PATH")
+    if path is None:
         raise SettingsError(
             "ZT_SVID_PATH is not set: give the folder of svid.pem, svid_key.pem and bundle.pem, "
             "or ZT_PLAINTEXT=loopback on a developer's machine"
         )
-    return Path(value)
+    return path
 
 
-def _require_address(name: str, host: str) -> None:
+def _address(environment: Mapping[str, str], name: str, default: str) -> str:
+    host = environment.get(name) or default
     try:
         ipaddress.ip_address(host)
     except ValueError:
         raise SettingsError(f"{name} is {host!r}: it should be an IP address") from None
+    return host
 
 
-def _require_loopback(name: str, host: str, because: str) -> None:
+def _require_loopback(name: str, host: str, plaintext: Plaintext) -> None:
     if not ipaddress.ip_address(host).is_loopback:
-        raise SettingsError(f"{name} is {host!r}, not a loopback address: {because}")
+        raise SettingsError(
+            f"{name} is {host!r}, not a loopback address: ZT_PLAINTEXT={plaintext} serves it "
+            "without TLS"
+        )
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -124,3 +254,12 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
         return 0 if text == "0" else parse_port(text)
     except ValueError:
         raise SettingsError(f"{name} is {text!r}: it should be a port, 1 to 65535") from None
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        raise SettingsError(f"{name} is {text!r}: it should be a number from {least} to {most}")
+    return int(text)

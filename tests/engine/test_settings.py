@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.settings import EVERYWHERE, Listen, SettingsError, from_environment
+from engine.settings import (
+    EVERYWHERE,
+    ConfigMap,
+    Durability,
+    Listen,
+    Plaintext,
+    SettingsError,
+    Transport,
+    from_environment,
+)
 
 DSN = "postgresql://zt:hunter2@db/audit"
 LOCAL = {"ZT_AUDIT_DSN": DSN, "ZT_PLAINTEXT": "loopback"}
@@ -12,17 +21,43 @@ CLUSTER = {"ZT_AUDIT_DSN": DSN, "ZT_SVID_PATH": "/run/svid"}
 def test_in_a_cluster_the_specifications_ports_and_path_are_the_default() -> None:
     settings = from_environment(CLUSTER)
     assert settings.policy_path == Path("/etc/zt/policies/")
-    assert settings.api == Listen("127.0.0.1", 8054)
+    assert settings.state_path == Path("/var/lib/zt")
+    assert settings.api == Listen(EVERYWHERE, 8054)
+    assert settings.api_tls == Path("/run/svid")
     assert settings.health == Listen(EVERYWHERE, 8055)
     assert settings.grpc == Listen(EVERYWHERE, 8056)
     assert settings.svid_path == Path("/run/svid")
-    assert settings.locations_path is None
+    assert settings.locations is None
+    assert settings.audit.durability is Durability.PROCESS
+    assert settings.transport is Transport.NGH2
+    assert settings.workers == 1
 
 
 def test_plaintext_listens_on_loopback_alone() -> None:
     settings = from_environment(LOCAL)
-    assert settings.svid_path is None
-    assert settings.grpc.host == settings.health.host == "127.0.0.1"
+    assert settings.svid_path is settings.api_tls is None
+    assert settings.api.host == settings.grpc.host == settings.health.host == "127.0.0.1"
+
+
+def test_the_api_alone_may_go_without_tls() -> None:
+    settings = from_environment(CLUSTER | {"ZT_PLAINTEXT": "api"})
+    assert settings.plaintext is Plaintext.API
+    assert settings.svid_path == Path("/run/svid")
+    assert settings.api_tls is None
+    assert settings.api.host == "127.0.0.1"
+    assert settings.grpc.host == EVERYWHERE
+
+
+def test_a_watch_of_pods_writes_the_locations() -> None:
+    watching = from_environment(CLUSTER | {"ZT_CLUSTER": "east", "ZT_STATE_PATH": "/s"})
+    assert watching.locations == Path("/s/locations.json")
+    given = from_environment(CLUSTER | {"ZT_LOCATIONS_PATH": "/l.json"})
+    assert given.locations == Path("/l.json")
+
+
+def test_the_config_map_of_policies() -> None:
+    settings = from_environment(CLUSTER | {"ZT_POLICY_CONFIGMAP": "hanzo/zt-policies"})
+    assert settings.config_map == ConfigMap("hanzo", "zt-policies")
 
 
 def test_the_password_of_the_dsn_never_shows() -> None:
@@ -34,9 +69,16 @@ def test_the_password_of_the_dsn_never_shows() -> None:
     [
         ({}, "ZT_AUDIT_DSN is not set: give the audit database's DSN"),
         ({"ZT_AUDIT_DSN": DSN}, "ZT_SVID_PATH is not set: give the folder of svid.pem"),
-        (LOCAL | {"ZT_PLAINTEXT": "yes"}, "ZT_PLAINTEXT is 'yes': the only value is 'loopback'"),
+        (LOCAL | {"ZT_PLAINTEXT": "yes"}, "ZT_PLAINTEXT is 'yes': it should be one of"),
         (LOCAL | {"ZT_HOST": "10.0.0.1"}, "ZT_HOST is '10.0.0.1', not a loopback address"),
-        (CLUSTER | {"ZT_API_HOST": "10.0.0.1"}, "ZT_API_HOST is '10.0.0.1', not a loopback"),
+        (LOCAL | {"ZT_API_HOST": "10.0.0.1"}, "ZT_API_HOST is '10.0.0.1', not a loopback"),
+        (LOCAL | {"ZT_DURABILITY": "ram"}, "ZT_DURABILITY is 'ram': it should be one of process"),
+        (LOCAL | {"ZT_WORKERS": "0"}, "ZT_WORKERS is '0': it should be a number from 1 to 64"),
+        (LOCAL | {"ZT_SEGMENT_BYTES": "1"}, "ZT_SEGMENT_BYTES is '1': it should be a number"),
+        (LOCAL | {"ZT_SPOOL_BYTES": "65536"}, "ZT_SPOOL_BYTES is '65536': it should be a number"),
+        (LOCAL | {"ZT_GRPC": "grpcio", "ZT_WORKERS": "2"}, "ZT_GRPC=grpcio serves with one"),
+        (LOCAL | {"ZT_CHECKPOINT_PATH": "/c"}, "ZT_CHECKPOINT_PATH and ZT_CHECKPOINT_KEY_PATH go"),
+        (LOCAL | {"ZT_POLICY_CONFIGMAP": "x"}, "ZT_POLICY_CONFIGMAP is 'x': it should be <namesp"),
         (CLUSTER | {"ZT_HOST": "zt.example"}, "ZT_HOST is 'zt.example': it should be an IP"),
         (CLUSTER | {"ZT_API_PORT": "70000"}, "ZT_API_PORT is '70000': it should be a port"),
         (CLUSTER | {"ZT_GRPC_PORT": "http"}, "ZT_GRPC_PORT is 'http': it should be a port"),
