@@ -1,12 +1,15 @@
 """The audit schema, on a real PostgreSQL."""
 
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
+from time import sleep as pause
 from typing import LiteralString
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -27,23 +30,35 @@ MESH = Mesh(
 )
 
 Connect = Callable[[str], Connection]
-INSERT: LiteralString = """
-    INSERT INTO zt_audit.decision
-      (id, time, verdict, phase, source_id, destination_id, destination_port, rule, reason, layer,
-       revision, latency_us)
-    VALUES (%(id)s, %(time)s, %(verdict)s, 'enforce', 'spiffe://hanzo.ai/east/web/shop',
+OUTCOME = UUID(int=42)
+INSERT_OUTCOME: LiteralString = """
+    INSERT INTO zt_audit.outcome
+      (id, verdict, would_be, phase, source_id, destination_id, destination_port, rule, reason,
+       layer, revision)
+    VALUES (%(id)s, %(verdict)s, 'DENY', 'enforce', 'spiffe://hanzo.ai/east/web/shop',
        'spiffe://hanzo.ai/east/data/db', 5432, 'core/rule-1', 'rule', 'evaluator',
-       '0123456789abcdef', 42)
+       '0123456789abcdef')
+"""
+INSERT: LiteralString = """
+    INSERT INTO zt_audit.decision (id, time, outcome, latency_us) VALUES (%s, %s, %s, 42)
 """
 # Everything that changes a record, or takes it away.
+KEPT_TABLES: tuple[LiteralString, ...] = ("decision", "outcome", "batch")
 CHANGES: tuple[LiteralString, ...] = (
-    "UPDATE zt_audit.decision SET verdict = 'ALLOW'",
-    "DELETE FROM zt_audit.decision",
-    "TRUNCATE zt_audit.decision",
-    "DROP TABLE zt_audit.decision",
-    "ALTER TABLE zt_audit.decision DISABLE TRIGGER ALL",
+    "UPDATE zt_audit.{table} SET {column} = {column}",
+    "DELETE FROM zt_audit.{table}",
+    "TRUNCATE zt_audit.{table}",
+    "DROP TABLE zt_audit.{table} CASCADE",
+    "ALTER TABLE zt_audit.{table} DISABLE TRIGGER ALL",
 )
-READ: LiteralString = "SELECT * FROM zt_audit.decision"
+BATCH: LiteralString = "SELECT number, chain FROM zt_audit.add_batch(%s, %s, %s, %s, %s, %s)"
+COUNT: LiteralString = "SELECT zt_audit.add_counts(%s, %s, %s, %s, %s, %s, %s)"
+NO_BATCH: LiteralString = "SELECT zt_audit.add_batch(1, 1, 1, now(), now(), sha256('x'))"
+NO_COUNT: LiteralString = "SELECT zt_audit.add_counts('{}', '{}', '{}', '{}', '{}', '{}', '{}')"
+RESUME: LiteralString = "SELECT zt_audit.last_recorded(1)"
+READ: tuple[LiteralString, ...] = tuple(
+    "TABLE zt_audit." + name for name in (*KEPT_TABLES, "edge_count", "trail")
+)
 ENSURE: LiteralString = "SELECT zt_audit.ensure_partitions(current_date, 1)"
 ADD: LiteralString = "SELECT zt_audit.add_partition('2000-01-01')"
 DROP: LiteralString = "SELECT zt_audit.drop_before('2000-01-01')"
@@ -103,20 +118,41 @@ def noon(day: date) -> datetime:
     return datetime.combine(day, time(12), UTC)
 
 
-def insert(connection: Connection, day: date, verdict: str = "DENY") -> None:
-    connection.execute(INSERT, {"id": uuid4(), "time": noon(day), "verdict": verdict})
+def changes(table: str) -> list[sql.Composed]:
+    column = sql.Identifier({"batch": "number", "edge_count": "start"}.get(table, "id"))
+    return [
+        sql.SQL(change).format(table=sql.Identifier(table), column=column) for change in CHANGES
+    ]
+
+
+def insert(connection: Connection, day: date) -> None:
+    connection.execute(INSERT, [uuid4(), noon(day), OUTCOME])
+
+
+def root(text: str) -> bytes:
+    return sha256(text.encode()).digest()
+
+
+def add_batch(connection: Connection, writer: int, first: int, last: int) -> tuple[int, bytes]:
+    now = noon(utc_today())
+    values = [writer, first, last, now, now, root(f"{writer} {first}")]
+    row = connection.execute(BATCH, values).fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def with_a_record(connect: Connect) -> Connection:
     """A superuser's session, after the writer has written one decision today."""
     writer = connect("zt_writer")
     writer.execute("SELECT zt_audit.ensure_partitions(%s, 1)", [utc_today()])
+    writer.execute(INSERT_OUTCOME, {"id": OUTCOME, "verdict": "DENY"})
     insert(writer, utc_today())
+    add_batch(writer, 7, 1, 1)
     return connect("postgres")
 
 
 def count(connection: Connection) -> int:
-    row = connection.execute("SELECT count(*) FROM zt_audit.decision").fetchone()
+    row = connection.execute("SELECT count(*) FROM zt_audit.trail").fetchone()
     assert row is not None
     return int(row[0])
 
@@ -156,9 +192,7 @@ def test_who_may_create_roles_and_schemas_can_apply_it_without_being_superuser(
     other = connect("administrator")
     run(other, schema())
     run(other, schema())
-    insert_today = connect("zt_writer")
-    insert_today.execute("SELECT zt_audit.ensure_partitions(%s, 1)", [utc_today()])
-    insert(insert_today, utc_today())
+    with_a_record(connect)
     with pytest.raises(errors.InsufficientPrivilege):
         other.execute("DELETE FROM zt_audit.decision")
 
@@ -166,26 +200,22 @@ def test_who_may_create_roles_and_schemas_can_apply_it_without_being_superuser(
 def test_the_writer_inserts_and_copies(connect: Connect) -> None:
     admin = with_a_record(connect)
     writer = connect("zt_writer")
+    writer.execute(INSERT_OUTCOME + " ON CONFLICT DO NOTHING", {"id": OUTCOME, "verdict": "DENY"})
     with (
         writer.cursor() as cursor,
-        cursor.copy(
-            "COPY zt_audit.decision (id, time, verdict, destination_id, destination_port, rule,"
-            " reason, layer, revision) FROM STDIN"
-        ) as copy,
+        cursor.copy("COPY zt_audit.decision (id, time, outcome, latency_us) FROM STDIN") as copy,
     ):
-        copy.write_row(
-            (uuid4(), noon(utc_today()), "DENY", "d", 1, "default", "no_rule", "handshake", "r")
-        )
+        copy.write_row((uuid4(), noon(utc_today()), OUTCOME, 1))
     assert count(admin) == 2
 
 
 @pytest.mark.parametrize(
     ("role", "others"),
     [
-        ("zt_writer", (READ, DROP, ADD)),
-        ("zt_reader", (DROP, ENSURE, ADD)),
-        ("zt_retention", (READ, ENSURE, ADD)),
-        ("stranger", (READ, DROP, ENSURE, ADD)),
+        ("zt_writer", (*READ, DROP, ADD)),
+        ("zt_reader", (DROP, ENSURE, ADD, NO_BATCH, NO_COUNT, RESUME)),
+        ("zt_retention", (*READ, ENSURE, ADD, NO_BATCH, NO_COUNT, RESUME)),
+        ("stranger", (*READ, DROP, ENSURE, ADD, NO_BATCH, NO_COUNT, RESUME)),
     ],
 )
 def test_a_role_may_do_no_more_than_its_task(
@@ -195,7 +225,9 @@ def test_a_role_may_do_no_more_than_its_task(
     if role == "stranger":
         admin.execute("CREATE ROLE stranger")
     session = connect(role)
-    for statement in (*CHANGES, *others):
+    forbidden: list[sql.Composed | LiteralString] = [*others]
+    forbidden += [change for table in (*KEPT_TABLES, "edge_count") for change in changes(table)]
+    for statement in forbidden:
         with pytest.raises(errors.InsufficientPrivilege):
             session.execute(statement)
     assert count(admin) == 1
@@ -206,6 +238,8 @@ def test_only_the_writer_inserts(connect: Connect, role: str) -> None:
     with_a_record(connect)
     with pytest.raises(errors.InsufficientPrivilege):
         insert(connect(role), utc_today())
+    with pytest.raises(errors.InsufficientPrivilege):
+        connect(role).execute(INSERT_OUTCOME, {"id": uuid4(), "verdict": "DENY"})
 
 
 def test_the_reader_reads(connect: Connect) -> None:
@@ -222,10 +256,10 @@ def test_not_even_a_superuser_changes_a_record(connect: Connect, *, reapplied: b
         admin.execute(
             sql.SQL("SET session_replication_role = {}").format(sql.Identifier(replication))
         )
-        for table in ("decision", partition(utc_today())):
-            for change in CHANGES[:3]:
+        for table in (*KEPT_TABLES, partition(utc_today())):
+            for change in changes(table)[:3]:
                 with pytest.raises(errors.RestrictViolation, match="append-only"):
-                    admin.execute(change.replace("decision", table).encode())
+                    admin.execute(change)
     assert count(admin) == 1
 
 
@@ -238,16 +272,105 @@ def test_a_record_of_a_day_without_partition_is_refused(connect: Connect) -> Non
 def test_a_verdict_is_allow_or_deny(connect: Connect) -> None:
     with_a_record(connect)
     with pytest.raises(errors.CheckViolation, match="verdict"):
-        insert(connect("zt_writer"), utc_today(), verdict="MAYBE")
+        connect("zt_writer").execute(INSERT_OUTCOME, {"id": uuid4(), "verdict": "MAYBE"})
 
 
 def test_a_decision_is_recorded_once(connect: Connect) -> None:
     with_a_record(connect)
-    record = {"id": uuid4(), "time": noon(utc_today()), "verdict": "DENY"}
+    record = [uuid4(), noon(utc_today()), OUTCOME]
     writer = connect("zt_writer")
     writer.execute(INSERT, record)
     with pytest.raises(errors.UniqueViolation):
         writer.execute(INSERT, record)
+
+
+def test_batches_are_numbered_and_chained_over_all_writers(connect: Connect) -> None:
+    writer = connect("zt_writer")
+    chain = bytes(32)
+    stretches = [(5, 1, 10), (9, 1, 1), (5, 11, 11), (5, 12, 5000), (9, 2, 4)]
+    for number, (who, first, last) in enumerate(stretches, 1):
+        numbers = struct.pack(">QQQQ", number, who, first, last)
+        chain = sha256(b"\x02" + chain + numbers + root(f"{who} {first}")).digest()
+        assert add_batch(writer, who, first, last) == (number, chain)
+    for who, last in ((5, 5000), (9, 4), (6, 0)):
+        row = writer.execute("SELECT zt_audit.last_recorded(%s)", [who]).fetchone()
+        assert row == (last,)
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 10), (11, 20), (5, 11), (13, 13), (0, 3)])
+def test_a_batch_that_does_not_follow_is_refused(connect: Connect, first: int, last: int) -> None:
+    writer = connect("zt_writer")
+    add_batch(writer, 5, 1, 10)
+    add_batch(writer, 5, 11, 11)
+    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="does not follow"):
+        add_batch(writer, 5, first, last)
+
+
+def test_of_two_who_add_the_same_batch_at_once_one_fails(connect: Connect) -> None:
+    slow, fast = connect("zt_writer"), connect("zt_writer")
+    slow.execute("BEGIN")
+    add_batch(slow, 5, 1, 10)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(add_batch, fast, 5, 1, 7)
+        wait_for_a_lock(connect("postgres"))
+        slow.execute("COMMIT")
+        with pytest.raises(errors.ObjectNotInPrerequisiteState):
+            other.result()
+    assert add_batch(fast, 5, 11, 12)[0] == 2
+
+
+def wait_for_a_lock(admin: Connection) -> None:
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    for _ in range(500):
+        if admin.execute(waiting).rowcount:
+            return
+        pause(0.01)
+    pytest.fail("nobody waits for the lock")
+
+
+def test_lost_records_are_a_batch_without_times_and_with_the_root_of_nothing(
+    connect: Connect,
+) -> None:
+    writer = connect("zt_writer")
+    writer.execute(BATCH, [5, 1, 3, None, None, root("")])
+    now = noon(utc_today())
+    for values in ([5, 4, 4, None, None, root("x")], [5, 4, 4, now, now, root("")]):
+        with pytest.raises(errors.CheckViolation):
+            writer.execute(BATCH, values)
+
+
+def test_counts_add_up_by_hour_by_day_and_ever(connect: Connect) -> None:
+    writer, day = connect("zt_writer"), utc_today()
+    writer.execute("SET TimeZone = 'Asia/Kolkata'")
+    at = [datetime.combine(day, time(hour, 59), UTC) for hour in (0, 0, 13)]
+    for _ in range(2):
+        lists = [["", "a", ""], ["d"] * 3, [5] * 3, [1, 0, 2], [0, 7, 1], [1, 0, 0], at]
+        writer.execute(COUNT, lists)
+    rows = connect("zt_reader").execute(
+        "SELECT span, start, source_id, allowed, denied, would_deny, last_seen"
+        " FROM zt_audit.edge_count ORDER BY 1, 2, 3"
+    )
+    midnight, afternoon = (datetime.combine(day, time(hour), UTC) for hour in (0, 13))
+    assert rows.fetchall() == [
+        ("day", midnight, "", 6, 2, 2, at[2]),
+        ("day", midnight, "a", 0, 14, 0, at[1]),
+        ("ever", datetime.fromtimestamp(0, UTC), "", 6, 2, 2, at[2]),
+        ("ever", datetime.fromtimestamp(0, UTC), "a", 0, 14, 0, at[1]),
+        ("hour", midnight, "", 2, 0, 2, at[0]),
+        ("hour", midnight, "a", 0, 14, 0, at[1]),
+        ("hour", afternoon, "", 4, 2, 0, at[2]),
+    ]
+
+
+def test_counts_that_nobody_reads_any_more_go(connect: Connect) -> None:
+    writer, admin = connect("zt_writer"), connect("postgres")
+    seen = [noon(utc_today() - timedelta(age)) for age in (8, 10, KEPT + 3)]
+    writer.execute(COUNT, [[""] * 3, ["d"] * 3, [5] * 3, [1] * 3, [0] * 3, [0] * 3, seen])
+    writer.execute("SELECT zt_audit.ensure_partitions(%s, 1)", [utc_today()])
+    rows = admin.execute(
+        "SELECT span, count(*)::int FROM zt_audit.edge_count GROUP BY 1 ORDER BY 1"
+    )
+    assert rows.fetchall() == [("day", 2), ("ever", 1), ("hour", 1)]
 
 
 def test_days_begin_at_midnight_utc_wherever_the_client_is(connect: Connect) -> None:
@@ -256,7 +379,7 @@ def test_days_begin_at_midnight_utc_wherever_the_client_is(connect: Connect) -> 
     writer.execute("SELECT zt_audit.ensure_partitions(%s, 1)", [day])
     for moment in (time(0), time(23, 59, 59, 999999)):
         at = datetime.combine(day, moment, UTC)
-        writer.execute(INSERT, {"id": uuid4(), "time": at, "verdict": "ALLOW"})
+        writer.execute(INSERT, [uuid4(), at, OUTCOME])
     assert partitions(connect("postgres")) == [partition(day)]
 
 
@@ -309,7 +432,7 @@ def test_every_function_has_a_search_path_of_its_own(connect: Connect) -> None:
         "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'zt_audit'::regnamespace"
     )
     found: dict[str, list[str] | None] = dict(rows)
-    assert len(found) == 5
+    assert len(found) == 8
     for name, config in found.items():
         assert "search_path=pg_catalog, pg_temp" in (config or []), name
 
