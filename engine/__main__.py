@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
 import time
 
-from engine.server import ListenError, running, until_signal
-from engine.settings import Settings, SettingsError, from_environment
+from engine.settings import SettingsError, from_environment
+from engine.supervisor import ListenError, StateError, supervise
 from engine.tls import SvidError
 
 _MISUSE = 2
@@ -19,16 +18,11 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; 2 if it can't be run as it was told."""
     _log_to_stderr()
     try:
-        asyncio.run(_serve(from_environment(os.environ)))
-    except (SettingsError, SvidError, ListenError) as error:
+        supervise(from_environment(os.environ))
+    except (SettingsError, SvidError, ListenError, StateError) as error:
         sys.stderr.write(f"engine: {error}\n")
         return _MISUSE
     return 0
-
-
-async def _serve(settings: Settings) -> None:
-    async with running(settings):
-        await until_signal()
 
 
 def _log_to_stderr() -> None:

@@ -115,16 +115,20 @@ class LocationFile:
         self._seen: tuple[int, int, int] | None = None
         self.current = Locations()
 
-    def refresh(self) -> None:
-        """Read the file if it changed since."""
+    def refresh(self) -> bool:
+        """Read the file if it changed since; whether ``current`` is another than before."""
         if self._path is None:
-            return
+            return False
         try:
             stat = self._path.stat()
             seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if seen == self._seen:
-                return
+                return False
             self._seen = seen
             self.current = parse_locations(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
         except (OSError, ValueError) as error:
             _log.warning("%s stays as it was last read: %s", self._path, error)
+            return False
+        return True

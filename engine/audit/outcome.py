@@ -100,3 +100,13 @@ def writer_and_sequence(identifier: UUID) -> tuple[int, int]:
     """What ``record_id`` made an ID of."""
     high, low = identifier.int >> 64, identifier.int & ((1 << _SEQUENCE_BITS) - 1)
     return high >> 16 << _LOW_WRITER | high & ((1 << _LOW_WRITER) - 1), low
+
+
+def id_prefix(writer: int) -> str:
+    """The text of a writer's IDs as far as it is the same for all of them; for ``id_text``."""
+    return str(record_id(writer, 0))[:19]
+
+
+def id_text(prefix: str, sequence: int) -> str:
+    """The text of an ID: as that of ``record_id``, in a tenth of the time."""
+    return f"{prefix}{0x8000 | sequence >> 48:04x}-{sequence & 0xFFFFFFFFFFFF:012x}"

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import orjson
 
-from engine.http.documents import documents
+from engine.http.documents import written
 from engine.locate import Surroundings, surroundings
 from engine.page.graph import declared
+from engine.policy.changes import policy_files
 from engine.policy.layout import Facts, encode
 from engine.policy.rights import rights
 from engine.policy.status import (
     CURRENT,
-    DOCUMENTS,
     GRAPH,
     SOURCES,
     TABLE,
@@ -124,7 +124,7 @@ def _files(source: Path, today: date) -> Iterator[tuple[str, bytes]]:
     sources = list(_sources(source))
     policy = _read(source, today)
     yield TABLE, _encoded(policy, today)
-    yield DOCUMENTS, orjson.dumps(documents(policy))
+    yield from written(policy, source, sources)
     yield GRAPH, orjson.dumps(declared(effective(policy, today)))
     for name, content in sources:
         yield f"{SOURCES}/{name}", content
@@ -156,19 +156,6 @@ def _sources(source: Path) -> Iterator[tuple[str, bytes]]:
             yield name, path.read_bytes()
         except OSError as error:
             _log.warning("%s cannot be kept for explanations: %s", path, error.strerror)
-
-
-def policy_files(source: Path) -> list[Path]:
-    """The files that ``zt.load`` reads at a path."""
-    if not source.is_dir():
-        return [source]
-    found = (path for path in source.rglob("*.y*ml") if path.is_file())
-    visible = (
-        path
-        for path in found
-        if not any(part.startswith(".") for part in path.relative_to(source).parts)
-    )
-    return sorted(visible)
 
 
 def _swap(link: Path, target: str) -> None:

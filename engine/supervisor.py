@@ -1,0 +1,178 @@
+"""The evaluator's first process: binds its ports, starts the others, and builds changed policies.
+
+It has no threads and no event loop, so that it can fork at any time. Its children are the workers,
+which answer; the drainer, which moves records into the database; in a cluster the watch of pods;
+and for each change of the policy a builder that ends when it is done.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from engine.children import SIGNALS, Child, Children
+from engine.policy.changes import fingerprint
+from engine.policy.status import read_status
+from engine.settings import Listen, Settings
+
+_LOOK = 0.5
+_WORKER_GRACE = 8.0
+_DRAIN_GRACE = 27.0
+_BACKLOG = 4096
+_WORKER, _DRAINER, _BUILDER, _WATCH = "worker", "drainer", "builder", "pods"
+# Imported before anything is forked: its pages are shared, and a worker that died is soon back.
+_SHARED = ("engine.worker", "engine.policy.build", "engine.audit.drain")
+
+_log = logging.getLogger(__name__)
+
+
+class ListenError(Exception):
+    """A port can't be had; the message is one sentence."""
+
+
+class StateError(Exception):
+    """The state folder can't be used; the message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The listening sockets, shared by all workers."""
+
+    api: socket.socket
+    health: socket.socket
+    grpc: socket.socket
+
+
+def supervise(settings: Settings) -> None:
+    """Run the evaluator until SIGTERM or SIGINT; on leaving, what is spooled is drained first.
+
+    Raises:
+        ListenError: if a port is taken.
+        StateError: if the state folder can't be written.
+        engine.tls.SvidError: if the SVID can't be used.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for module in _SHARED:
+        importlib.import_module(module)
+    _prepare(settings)
+    children = Children()
+    with ExitStack() as stack:
+        places = (settings.api, settings.health, settings.grpc)
+        sockets = Sockets(*(stack.enter_context(_listening(place)) for place in places))
+        policy = _Policy(settings, children)
+        policy.build_first()
+        for child in _programs(settings, sockets):
+            children.start(child)
+        try:
+            _watch(children, policy)
+        finally:
+            _log.info("stops")
+            children.stop(lambda name: name != _DRAINER, _WORKER_GRACE)
+            # Workers append until they end; what they appended is drained after.
+            children.stop(lambda name: name == _DRAINER, _DRAIN_GRACE)
+
+
+def _watch(children: Children, policy: _Policy) -> None:
+    """Restart what died and build what changed, until told to stop."""
+    while True:
+        caught = signal.sigtimedwait(SIGNALS, _LOOK)
+        if caught is not None and caught.si_signo != signal.SIGCHLD:
+            return
+        for ended in children.reap():
+            if ended.name == _BUILDER:
+                policy.building = False
+        children.resume()
+        policy.look()
+
+
+class _Policy:
+    """Builds the policy when its files or the day change, one build at a time."""
+
+    def __init__(self, settings: Settings, children: Children) -> None:
+        self._settings = settings
+        self._children = children
+        self._seen: object = None
+        self.building = False
+
+    def build_first(self) -> None:
+        """Build before anybody is started, so that the first answers are not all DENY."""
+        self.look()
+        while self.building:
+            signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
+            if any(ended.name == _BUILDER for ended in self._children.reap()):
+                self.building = False
+
+    def look(self) -> None:
+        """Start a build if something changed and none is running."""
+        if self.building:
+            return
+        seen = _today(), fingerprint(self._settings.policy_path)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self.building = True
+        self._children.start(Child(_BUILDER, self._build, restart=False))
+
+    def _build(self) -> int:
+        from engine.policy.build import build  # noqa: PLC0415 - imported by supervise, before
+
+        build(self._settings.policy_path, self._settings.policy, _today())
+        return 0
+
+
+def _programs(settings: Settings, sockets: Sockets) -> Iterator[Child]:
+    from engine.audit import drain  # noqa: PLC0415 - imported by supervise, before
+    from engine.worker import work  # noqa: PLC0415
+
+    yield Child(_DRAINER, lambda: drain.run(settings.spool, settings.audit, settings.state_path))
+    if settings.cluster is not None:
+        from engine.kubernetes import pods  # noqa: PLC0415 - in a cluster alone
+
+        cluster, path = settings.cluster, settings.locations
+        yield Child(_WATCH, lambda: pods.run(cluster, path))
+    for _ in range(settings.workers):
+        yield Child(_WORKER, lambda: work(settings, sockets))
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _prepare(settings: Settings) -> None:
+    """The state folder: what waits for the database stays, counters begin anew."""
+    if settings.svid_path is not None:
+        from engine.tls import SvidFiles  # noqa: PLC0415 - where there is TLS alone
+
+        SvidFiles(settings.svid_path)
+    shutil.rmtree(settings.metrics, ignore_errors=True)
+    try:
+        for folder in (settings.spool, settings.policy, settings.metrics):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        read_status(settings.policy)
+    except OSError as error:
+        raise StateError(
+            f"{error.filename} cannot be made: {error.strerror}; set ZT_STATE_PATH to a folder "
+            "that the evaluator may write"
+        ) from None
+
+
+@contextmanager
+def _listening(at: Listen) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
+    try:
+        listening = socket.create_server((at.host, at.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ListenError(f"{at} is in use: stop what listens there, or set a port") from None
+        raise ListenError(f"cannot listen on {at}: {os.strerror(error.errno or 0)}") from None
+    with listening:
+        yield listening

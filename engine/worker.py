@@ -1,0 +1,201 @@
+"""One worker: the API, health and gRPC on one event loop, with a spool and counters of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+import uvloop
+
+from engine.audit.durability import durability_of
+from engine.audit.reader import AuditReader
+from engine.audit.spool import Spool
+from engine.decider import Decider, View
+from engine.http.answers import Answerer
+from engine.http.api import Parts, create_app
+from engine.http.fast import Front, sweep
+from engine.http.health import create_health
+from engine.locate import LocationFile
+from engine.metrics.metrics import Metrics
+from engine.policy.store import PolicyStore
+from engine.settings import Settings, Transport
+from engine.tls import SvidFiles
+
+if TYPE_CHECKING:
+    from engine.supervisor import Sockets
+
+_POLL = 0.25
+_GRACE = 5
+_SWEEP = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def work(settings: Settings, sockets: Sockets) -> int:
+    """Serve until SIGTERM; the exit code."""
+    uvloop.run(_work(settings, sockets))
+    return 0
+
+
+async def _work(settings: Settings, sockets: Sockets) -> None:
+    async with AsyncExitStack() as stack:
+        spool = Spool(
+            settings.spool,
+            segment_bytes=settings.audit.segment_bytes,
+            limit_bytes=settings.audit.spool_bytes,
+        )
+        stack.callback(spool.close)
+        inputs = _Inputs(PolicyStore(settings.policy), LocationFile(settings.locations))
+        inputs.refresh()
+        durability = durability_of(settings.audit.durability, spool)
+        stack.push_async_callback(durability.close)
+        decider = Decider(inputs.view(), spool, durability, Metrics(settings.metrics))
+        await stack.enter_async_context(_following(inputs, decider))
+        reader = AuditReader(settings.audit.dsn)
+        stack.push_async_callback(reader.close)
+        parts = Parts(settings, inputs.policies, decider, reader)
+        await stack.enter_async_context(_served(parts, settings, sockets))
+        _freeze()
+        _say_ports(sockets)
+        await _until_told()
+
+
+@dataclass
+class _Inputs:
+    """What may change while a worker runs: the policy and the table of pods."""
+
+    policies: PolicyStore
+    locations: LocationFile
+
+    def refresh(self) -> bool:
+        """Look for changes; whether there were any."""
+        changed = self.policies.refresh()
+        return self.locations.refresh() or changed
+
+    def view(self) -> View:
+        """What is in force now."""
+        return View(self.policies.current, self.locations.current)
+
+
+@asynccontextmanager
+async def _following(inputs: _Inputs, decider: Decider) -> AsyncIterator[None]:
+    """Look for changes: no other sign of one is the same on every kind of mount."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(_POLL)
+            try:
+                if inputs.refresh():
+                    decider.view = inputs.view()
+            except Exception:  # noqa: BLE001 - whatever it is, decisions go on
+                # What was read last stays in force, and the next change is seen.
+                _log.exception("policies or locations could not be read again")
+
+    task = asyncio.create_task(follow(), name="follow")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@asynccontextmanager
+async def _served(parts: Parts, settings: Settings, sockets: Sockets) -> AsyncIterator[None]:
+    """All three ports."""
+    svid = SvidFiles(settings.svid_path) if settings.svid_path else None
+    front = partial(Front, Answerer(parts.decider), local=settings.api_tls is None)
+    async with AsyncExitStack() as stack:
+        tls = svid if settings.api_tls else None
+        await stack.enter_async_context(_http(create_app(parts), sockets.api, front, tls))
+        await stack.enter_async_context(_http(create_health(parts), sockets.health))
+        serve = _grpc_server(settings.transport)
+        await stack.enter_async_context(serve(sockets.grpc, parts.decider, svid))
+        yield
+
+
+def _grpc_server(transport: Transport) -> Callable[..., Any]:
+    """What serves gRPC; imported only where it does."""
+    if transport is Transport.GRPCIO:
+        from engine.envoy import fallback  # noqa: PLC0415
+
+        return fallback.serve
+    from engine.envoy import http2  # noqa: PLC0415
+
+    return http2.serve
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to ``_until_told``: there are two of these in the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@asynccontextmanager
+async def _http(
+    app: Any,  # noqa: ANN401 - ASGI
+    listening: socket.socket,
+    protocol: Any = "httptools",  # noqa: ANN401 - a name, or a protocol class
+    svid: SvidFiles | None = None,
+) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    config.load()
+    config.ssl = svid.server_context(["http/1.1"]) if svid else None
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+    sweeping = asyncio.create_task(_sweeping(server), name="sweep")
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        server.should_exit = True
+        await serving
+
+
+async def _sweeping(server: uvicorn.Server) -> None:
+    """Close connections that are not used."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(_SWEEP)
+        sweep(server.server_state.connections, loop.time())
+
+
+async def _until_told() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _say_ports(sockets: Sockets) -> None:
+    places = (sockets.api, sockets.health, sockets.grpc)
+    ports = (listening.getsockname()[1] for listening in places)
+    _log.info("answers on ports %d (API), %d (health), %d (gRPC)", *ports)
+
+
+def _freeze() -> None:
+    """What was made until now stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
