@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from engine.audit.outcome import id_prefix, id_text
 from engine.decider import Decider, Prepared
-from engine.evaluate import Answer, Request
+from engine.evaluate import Request
 from engine.http.callers import Action, Caller, allowed, reason_of
 from engine.http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused
 from engine.http.questions import LAYER, about, finished, parse, parse_batch, written
@@ -119,11 +119,9 @@ class Answerer:
 
     def _told(self, step: _Step, *, safe: bool) -> bytes:
         """The JSON of an answer; one whose record is not safe is refused, by its own record."""
-        if step.sequence and safe:
-            identifier = id_text(self._prefix, step.sequence)
-            return finished(step.beginning, identifier, step.latency_us)
         identifier = id_text(self._prefix, step.sequence) if step.sequence else None
-        return finished(written(_refused(step)), identifier, step.latency_us)
+        told = step.beginning if step.sequence and safe else written(step.prepared.refused)
+        return finished(told, identifier, step.latency_us)
 
     def _wait(
         self, steps: list[_Step], settled: Callable[[], None], told: Callable[[bool], bytes]
@@ -141,10 +139,6 @@ class Answerer:
         else:
             pending.response = told(False)  # noqa: FBT003 - as above
         return pending
-
-
-def _refused(step: _Step) -> Answer:
-    return step.prepared.refused
 
 
 def _ok(body: bytes) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from engine.http.answers import Answerer, Pending, problem_response
 from engine.http.callers import EXTENSION, LOCAL, NOBODY, Caller
@@ -87,14 +87,16 @@ class Front(HttpToolsProtocol):
 
     def _application_rests(self) -> bool:
         """Whether uvicorn's parser is between requests and its application has answered all."""
-        cycle = self.cycle
-        return not self.began and not self.pipeline and (not cycle or cycle.response_complete)
+        if self.began or self.pipeline:
+            return False
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     def on_message_begin(self) -> None:
         """A request for the application begins; it is told who calls."""
         super().on_message_begin()
         self.began = self.loop.time()
-        self.scope["extensions"] = {EXTENSION: self.caller}
+        self.scope["extensions"] = {EXTENSION: self.caller}  # type: ignore[dict-item] # ours
 
     def on_message_complete(self) -> None:
         """A request for the application is there."""

@@ -60,9 +60,7 @@ class Served:
 @asynccontextmanager
 async def served(desk: Desk) -> AsyncIterator[Served]:
     front = partial(Front, Answerer(desk.decider), local=True)
-    config = uvicorn.Config(
-        application(), http=front, lifespan="off", access_log=False, log_config=None
-    )
+    config = uvicorn.Config(application(), lifespan="off", access_log=False, log_config=None)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
