@@ -137,8 +137,7 @@ def _programs(settings: Settings, sockets: Sockets) -> Iterator[Child]:
     if settings.cluster is not None:
         from engine.kubernetes import pods  # noqa: PLC0415 - in a cluster alone
 
-        cluster, path = settings.cluster, settings.locations
-        yield Child(_WATCH, lambda: pods.run(cluster, path))
+        yield Child(_WATCH, lambda: pods.run(settings))
     for _ in range(settings.workers):
         yield Child(_WORKER, lambda: work(settings, sockets))
 

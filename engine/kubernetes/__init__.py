@@ -1,0 +1,1 @@
+"""The Kubernetes API, as far as the evaluator needs it: which pods there are, and one ConfigMap."""
