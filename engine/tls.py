@@ -1,13 +1,22 @@
-"""The evaluator's own SVID, from files that rotate, for its gRPC port."""
+"""The evaluator's own SVID, from files that rotate: mutual TLS for its ports.
+
+Each handshake is with the files as they are then. There is no resumption, so that no session
+outlives the trust that it began with.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import ssl
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from zt.spiffe import SCHEME
 
 CERTIFICATE = "svid.pem"
 KEY = "svid_key.pem"
@@ -22,8 +31,16 @@ class SvidError(Exception):
     """The SVID can't be used; the message is one sentence."""
 
 
+class Svid(NamedTuple):
+    """Private key, certificate (with its chain) and trust bundle, in PEM."""
+
+    key: bytes
+    certificate: bytes
+    bundle: bytes
+
+
 class SvidFiles:
-    """The files of one folder. gRPC asks for them at each handshake, from threads of its own."""
+    """The files of one folder; a bad change leaves the last good ones in use."""
 
     def __init__(self, folder: Path) -> None:
         """Read the files.
@@ -33,29 +50,44 @@ class SvidFiles:
         """
         self._folder = folder
         self._seen = self._stats()
-        self._first = self._read()
+        self.current = self._read()
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Mutual TLS; each handshake is with the files as they are then."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._first,
-            self._fetch,  # type: ignore[arg-type] # may give None, which the stubs do not know
-            require_client_authentication=True,
-        )
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """What changed since the last handshake; a bad change leaves the last good files in use."""
+    def refresh(self) -> bool:
+        """Look for changes; whether ``current`` is another now."""
         try:
             seen = self._stats()
             if seen == self._seen:
-                return None
+                return False
             read = self._read()
         except SvidError as error:
-            # Seen again at the next handshake: the writer may be between two files.
+            # Looked at again by the next handshake: the writer may be between two files.
             _log.warning("the SVID in use stays: %s", error)
-            return None
+            return False
         self._seen = seen
-        return read
+        self.current = read
+        return True
+
+    def server_context(self, protocols: Sequence[str]) -> ssl.SSLContext:
+        """Mutual TLS for a port; ``protocols`` are offered by ALPN.
+
+        A context can't take back a CA, so each change of the files makes another, which the
+        handshake is moved to before any certificate is looked at.
+        """
+        used = self.current
+        first = latest = context_of(used, protocols)
+
+        def choose(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+            nonlocal used, latest
+            self.refresh()
+            if self.current is not used:
+                used = self.current
+                latest = context_of(used, protocols)
+            if latest is not first:
+                connection.context = latest
+
+        # Called whether or not the client names a server.
+        first.sni_callback = choose
+        return first
 
     def _stats(self) -> Stats:
         try:
@@ -64,22 +96,67 @@ class SvidFiles:
             raise SvidError(f"{error.filename} cannot be read: {error.strerror}") from None
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        certificate, key, bundle = map(self._bytes, (CERTIFICATE, KEY, BUNDLE))
+    def _read(self) -> Svid:
+        svid = Svid(*map(self._bytes, (KEY, CERTIFICATE, BUNDLE)))
         try:
-            public = x509.load_pem_x509_certificate(certificate).public_key()
-            belongs = load_pem_private_key(key, password=None).public_key() == public
-            x509.load_pem_x509_certificates(bundle)
-        except ValueError as error:
+            public = x509.load_pem_x509_certificate(svid.certificate).public_key()
+            belongs = load_pem_private_key(svid.key, password=None).public_key() == public
+            x509.load_pem_x509_certificates(svid.bundle)
+        except (ValueError, TypeError) as error:
             raise SvidError(f"{self._folder} holds no SVID in PEM: {error}") from None
         if not belongs:
             raise SvidError(f"{self._folder / KEY} is not the key of {CERTIFICATE}")
-        return grpc.ssl_server_certificate_configuration(
-            [(key, certificate)], root_certificates=bundle
-        )
+        try:
+            context_of(svid, ())
+        except (ssl.SSLError, ValueError) as error:
+            raise SvidError(f"{self._folder} holds an SVID that TLS refuses: {error}") from None
+        return svid
 
     def _bytes(self, name: str) -> bytes:
         try:
             return (self._folder / name).read_bytes()
         except OSError as error:
             raise SvidError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def context_of(svid: Svid, protocols: Sequence[str]) -> ssl.SSLContext:
+    """TLS 1.3, as the mesh speaks it; the client must have a certificate by the bundle.
+
+    Raises:
+        ssl.SSLError: if OpenSSL refuses a part of the SVID.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    context.load_verify_locations(cadata=svid.bundle.decode("ascii", errors="ignore"))
+    # Keys are loaded from files alone; this one is memory, and holds just what has been checked.
+    handle = os.memfd_create("svid")
+    try:
+        with os.fdopen(handle, "wb", closefd=False) as file:
+            file.write(svid.certificate + b"\n" + svid.key)
+        context.load_cert_chain(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
+    return context
+
+
+class Peer(NamedTuple):
+    """A client by its certificate: its SPIFFE ID, empty if it has none, and when that ends.
+
+    ``until`` is in seconds since the epoch.
+    """
+
+    spiffe: str
+    until: float
+
+
+def peer_of(connection: ssl.SSLObject) -> Peer:
+    """The client of a finished handshake. An SVID has exactly one URI (SPIFFE X.509-SVID, 2)."""
+    certificate: dict[str, Any] = connection.getpeercert() or {}
+    uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    spiffe = uris[0] if len(uris) == 1 and uris[0].startswith(SCHEME) else ""
+    return Peer(spiffe, ssl.cert_time_to_seconds(certificate["notAfter"]))

@@ -7,19 +7,18 @@ becomes one audit record.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections import deque
+from typing import NamedTuple
 
-import grpc
 from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
-from envoy.service.accesslog.v3.als_pb2_grpc import AccessLogServiceServicer
+from google.protobuf.message import DecodeError
 
+from engine.decider import Decider
 from engine.envoy.authz import caller_of
-from engine.envoy.channel import Channel, Context, channel_of
-from engine.decider import Decider, known, record_of
+from engine.envoy.calls import CallError, Code, framed
+from engine.envoy.channel import Channel
 from engine.evaluate import Answer, Objection, Request, evaluate
 from engine.locate import Locations, Surroundings
 from zt.decide import Verdict
@@ -29,7 +28,9 @@ from zt.spiffe import SCHEME
 HANDSHAKE = "handshake"
 RBAC = "rbac"
 LISTENER = "listener"
-_RETRY = 1.0
+# Entries that are recorded before others have their turn: about a millisecond.
+PIECE = 100
+TAKEN = framed(StreamAccessLogsResponse().SerializeToString())
 _RBAC_DETAILS = "rbac_access_denied"
 # How the listener's TLS inspector begins, which notes what is no TLS also where that is welcome.
 _INSPECTED = "TLS error|error:"
@@ -50,57 +51,110 @@ _SIGNS = (
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Which layer refused, and why where it was not the policy."""
 
     layer: str
     objection: Objection | None
 
 
-class AccessLog(AccessLogServiceServicer):  # type: ignore[misc]
-    """The service."""
+class _Refused(NamedTuple):
+    """A connection that was refused, for the trail."""
 
-    def __init__(self, decider: Decider) -> None:
-        """Record with a decider's trail and metrics."""
-        self._decider = decider
+    request: Request
+    answer: Answer
+    layer: str
 
-    async def StreamAccessLogs(  # noqa: N802
-        self, messages: AsyncIterator[StreamAccessLogsMessage], context: Context
-    ) -> StreamAccessLogsResponse:
-        """Record what a sidecar reports, until it ends the stream."""
-        channel = channel_of(context)
+
+class Reports:
+    """One stream of a sidecar's entries, recorded in their order.
+
+    Whoever carries the stream takes no more from the sidecar while entries wait, and has them
+    recorded piece by piece; after a failure, again each second. The connections are refused
+    already, so their records can wait, and Envoy with them.
+    """
+
+    def __init__(self, decider: Decider, channel: Channel) -> None:
+        """Record with a decider what a channel's sender reports.
+
+        Raises:
+            CallError: if the sender speaks of others' connections.
+        """
         if not channel.proves(""):
             _log.warning("%s reports connections of %s", channel.peer, channel.destination)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "speak of your own connections")
-        async for message in messages:
-            for entry in message.tcp_logs.log_entry:
-                await self._record(entry.common_properties, channel)
-        return StreamAccessLogsResponse()
+            raise CallError(Code.PERMISSION_DENIED, "speak of your own connections")
+        self._decider = decider
+        self._channel = channel
+        self._entries: deque[AccessLogCommon] = deque()
+        self._unrecorded: _Refused | None = None
 
-    async def _record(self, entry: AccessLogCommon, channel: Channel) -> None:
-        decider = self._decider
-        snapshot, locations = decider.snapshot(), decider.locations()
+    @property
+    def failed(self) -> bool:
+        """Whether the first that waits could not be appended."""
+        return self._unrecorded is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait."""
+        return len(self._entries) + self.failed
+
+    def take(self, message: bytes) -> None:
+        """Let a message's entries wait.
+
+        Raises:
+            CallError: if it is no StreamAccessLogsMessage.
+        """
+        try:
+            entries = StreamAccessLogsMessage.FromString(message).tcp_logs.log_entry
+        except DecodeError:
+            raise CallError(Code.INVALID_ARGUMENT, "this is no StreamAccessLogsMessage") from None
+        self._entries.extend(entry.common_properties for entry in entries)
+
+    def record(self, most: int = PIECE) -> bool:
+        """Record some of what waits; whether nothing does any more."""
+        for _ in range(most):
+            refused = self._unrecorded or self._next()
+            if refused is None:
+                return True
+            if not self._record(refused):
+                self._unrecorded = refused
+                return False
+            self._unrecorded = None
+        return not self._entries
+
+    def _next(self) -> _Refused | None:
+        """The next that was refused by the sidecar."""
+        while self._entries:
+            refused = self._read(self._entries.popleft())
+            if refused is not None:
+                return refused
+        return None
+
+    def _read(self, entry: AccessLogCommon) -> _Refused | None:
+        view, channel = self._decider.view, self._channel
+        snapshot, locations = view.snapshot, view.locations
         address = entry.downstream_remote_address.socket_address.address
         from_pod = bool(locations.find(address)) or snapshot.surroundings.is_pod(address)
         # Only an enforced port is closed to what comes without the mesh's TLS.
-        phase = snapshot.table.phases.get(channel.destination or "", Phase.ENFORCE)
+        phase = snapshot.table.phase(channel.destination or "") or Phase.ENFORCE
         refusal = refusal_of(entry, no_pods=from_pod and phase is Phase.ENFORCE)
         if refusal is None:
-            return
+            return None
         request = request_of(entry, refusal, channel, snapshot.surroundings, locations)
         answer = refused(evaluate(snapshot, locations, request))
-        record = record_of(request, answer, refusal.layer, 0)
-        while not await decider.trail.write(record):
-            decider.metrics.audit_failure()
-            # The connection is refused already; its record can wait, and Envoy with it.
-            await asyncio.sleep(_RETRY)
-        proven = request.source if request.objection is None else None
-        decider.metrics.decision(
-            Verdict.DENY, known(snapshot, proven), known(snapshot, request.destination)
-        )
+        return _Refused(request, answer, refusal.layer)
+
+    def _record(self, refused: _Refused) -> bool:
+        request, answer, layer = refused
+        decider = self._decider
+        if not decider.record(request, answer, layer):
+            return False
+        # A name that an objection speaks against may be anyone's.
+        proven = request if request.objection is None else request._replace(source=None)
+        decider.metrics.bump(decider.counter(proven, answer))
         if request.source is None:
             decider.metrics.refused_without_identity(answer.reason)
+        return True
 
 
 def refusal_of(entry: AccessLogCommon, *, no_pods: bool) -> Refusal | None:
@@ -169,8 +223,5 @@ def request_of(
 def refused(answer: Answer) -> Answer:
     """An answer for what has been refused, whatever the policy grants."""
     granted = answer.would_be is Verdict.ALLOW
-    return replace(
-        answer,
-        verdict=Verdict.DENY,
-        reason=Objection.NOT_ON_LIST if granted else answer.reason,
-    )
+    reason = Objection.NOT_ON_LIST if granted else answer.reason
+    return answer._replace(verdict=Verdict.DENY, reason=reason)

@@ -7,51 +7,159 @@ enforced, or what an ExternalService declares.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cache
+from time import perf_counter_ns
+from typing import NamedTuple
 
-import grpc
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
-from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationServicer
+from google.protobuf.message import DecodeError
 
-from engine.envoy.channel import Channel, Context, channel_of
-from engine.decider import Decider, known
+from engine.decider import NOT_RECORDED, Decider, Durability, Prepared, View
+from engine.envoy.calls import CallError, Code, framed
+from engine.envoy.channel import Channel
 from engine.evaluate import Objection, Request
 from engine.locate import Locations, Surroundings
-from engine.metrics.metrics import UNKNOWN
 from zt.decide import Verdict
 from zt.effective import EXTERNAL
 from zt.spiffe import SCHEME
 
 LAYER = "evaluator"
+REASON_HEADER = "x-zt-reason"
+# Connections whose answers are remembered, and forgotten together: few enough that forgetting them
+# delays nobody by more than milliseconds.
+REMEMBERED = 1 << 14
+# The end of a certificate, of which most is its signature.
+_TAIL = -128
+_FORBIDDEN = 403
+
+_parse = CheckRequest.FromString
+
+# Channel, source and destination by certificate and by address.
+Key = tuple[str, str, str, str, str]
 
 
-class Authorization(AuthorizationServicer):  # type: ignore[misc]
-    """The service; ``Check`` answers for both of Envoy's ext_authz filters."""
+class Held(NamedTuple):
+    """An answer that is not to be given before its record is safe."""
+
+    durability: Durability
+    sequence: int
+    answer: bytes
+    refused: bytes
+
+    def then(self, give: Callable[[bytes], None]) -> None:
+        """Give the answer when that is decided."""
+
+        def settle(safe: bool) -> None:  # noqa: FBT001 - what Durability.when calls
+            give(self.answer if safe else self.refused)
+
+        self.durability.when(self.sequence, settle)
+
+
+class _Known:
+    """What is known of a kind of connection under one view."""
+
+    __slots__ = ("address", "answers", "certificate", "prepared", "source")
+
+    def __init__(self, prepared: Prepared, address: str) -> None:
+        self.prepared = prepared
+        # For each of the two filters: the answer, and the one where it can't be recorded.
+        self.answers = tuple(
+            (
+                response(prepared.answer.verdict, prepared.answer.reason, http),
+                response(prepared.refused.verdict, prepared.refused.reason, http),
+            )
+            for http in (False, True)
+        )
+        declared = prepared.answer.source_known and prepared.request.source is not None
+        self.source = prepared.request.source if declared else None
+        self.address = address
+        self.certificate = ""
+
+
+class Authorization:
+    """Answers Checks with a decider, for both of Envoy's ext_authz filters."""
 
     def __init__(self, decider: Decider) -> None:
-        """Answer with a decider."""
+        """Nothing is known before it is asked."""
         self._decider = decider
+        self._append = decider.append
+        self._durability = decider.durability
+        self._view: View | None = None
+        self._known: dict[Key, _Known] = {}
 
-    async def Check(self, request: CheckRequest, context: Context) -> CheckResponse:  # noqa: N802
-        """Answer one connection."""
-        snapshot, locations = self._decider.snapshot(), self._decider.locations()
-        asked = request_of(
-            request.attributes, channel_of(context), snapshot.surroundings, locations
+    def check(self, message: bytes, channel: Channel) -> bytes | Held:
+        """Answer one connection: a framed response, at once or later.
+
+        Raises:
+            CallError: if the message is no CheckRequest.
+        """
+        started = perf_counter_ns()
+        try:
+            attributes = _parse(message).attributes
+        except DecodeError:
+            raise CallError(Code.INVALID_ARGUMENT, "this is no CheckRequest") from None
+        source, destination = attributes.source, attributes.destination
+        key = (
+            channel.key,
+            source.principal,
+            source.address.socket_address.address,
+            destination.principal,
+            destination.address.socket_address.address,
         )
-        source = request.attributes.source
-        if source.certificate and known(snapshot, asked.source) != UNKNOWN:
-            address = source.address.socket_address.address
-            self._decider.metrics.certificate(str(asked.source), address, source.certificate)
-        decided = await self._decider.decide(asked, LAYER)
-        return response(decided.answer.verdict, decided.answer.reason)
+        if self._decider.view is not self._view:
+            self._forget()
+        known = self._known.get(key) or self._learn(key, attributes, channel)
+        if known.source is not None and known.certificate != source.certificate[_TAIL:]:
+            self._note_certificate(known, source.certificate)
+        sequence = self._append(known.prepared, started)
+        answer, refused = known.answers[attributes.HasField("request") and _by_http(attributes)]
+        if sequence == NOT_RECORDED:
+            return refused
+        if self._durability.immediate:
+            return answer
+        return Held(self._durability, sequence, answer, refused)
+
+    def _forget(self) -> None:
+        self._view = self._decider.view
+        self._known = {}
+
+    def _learn(self, key: Key, attributes: AttributeContext, channel: Channel) -> _Known:
+        view = self._decider.view
+        asked = request_of(attributes, channel, view.snapshot.surroundings, view.locations)
+        if len(self._known) >= REMEMBERED:
+            # Whoever makes up sources without end gains nothing but this.
+            self._known = {}
+        known = _Known(self._decider.prepare(asked, LAYER), key[2])
+        self._known[key] = known
+        return known
+
+    def _note_certificate(self, known: _Known, certificate: str) -> None:
+        known.certificate = certificate[_TAIL:]
+        if certificate:
+            self._decider.metrics.certificate(str(known.source), known.address, certificate)
 
 
-def response(verdict: Verdict, reason: str) -> CheckResponse:
-    """The answer in Envoy's words."""
+def _by_http(attributes: AttributeContext) -> bool:
+    return bool(attributes.request.HasField("http"))
+
+
+@cache
+def response(verdict: Verdict, reason: str, http: bool) -> bytes:  # noqa: FBT001 - cached by place
+    """The answer in Envoy's words, framed; ``http``: to its HTTP filter, not the network filter."""
     allowed = verdict is Verdict.ALLOW
-    code = grpc.StatusCode.OK if allowed else grpc.StatusCode.PERMISSION_DENIED
-    return CheckResponse(status={"code": code.value[0], "message": reason})
+    answer = CheckResponse()
+    answer.status.code = Code.OK if allowed else Code.PERMISSION_DENIED
+    answer.status.message = reason
+    if http and allowed:
+        answer.ok_response.SetInParent()
+    elif http:
+        denied = answer.denied_response
+        denied.status.code = _FORBIDDEN
+        denied.headers.add(header={"key": REASON_HEADER, "value": reason})
+        denied.body = f"{reason}\n"
+    return framed(answer.SerializeToString())
 
 
 def request_of(
@@ -77,8 +185,7 @@ def request_of(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls, and what speaks against believing it."""
 
     id: str | None

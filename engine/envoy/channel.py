@@ -9,17 +9,13 @@ may speak only of connections to itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import grpc
+from dataclasses import dataclass, field
 
 from zt.values import parse_port
 from zt.wellknown import METADATA_DESTINATION, METADATA_PORT
 
 NO_PORT = 0
-
-Context = grpc.aio.ServicerContext[Any, Any]
+_DESTINATION, _PORT = METADATA_DESTINATION.encode(), METADATA_PORT.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +25,11 @@ class Channel:
     peer: str | None
     destination: str | None
     port: int
+    # Equal channels have equal keys; a string knows its hash.
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", repr((self.peer, self.destination, self.port)))
 
     def proves(self, principal: str) -> bool:
         """Whether the calls are about their own sender.
@@ -41,21 +42,15 @@ class Channel:
         return claims == {self.destination} and bool(self.destination)
 
 
-def channel_of(context: Context) -> Channel:
-    """Read the channel of a call. Only a plaintext port on loopback has calls without a peer."""
-    metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+def channel_of(metadata: Mapping[bytes, bytes], peer: str | None) -> Channel:
+    """The channel of a call. Only a plaintext port on loopback has calls without a peer."""
+    destination = metadata.get(_DESTINATION)
+    port = metadata.get(_PORT, b"")
     return Channel(
-        peer=_peer(context.auth_context()),
-        destination=metadata.get(METADATA_DESTINATION),
-        port=_port(metadata.get(METADATA_PORT, "")),
+        peer=peer,
+        destination=None if destination is None else destination.decode(errors="replace"),
+        port=_port(port.decode(errors="replace")),
     )
-
-
-def _peer(properties: Mapping[str, Any]) -> str | None:
-    if b"ssl" not in properties.get("transport_security_type", ()):
-        return None
-    identities = properties.get("peer_spiffe_id", ())
-    return identities[0].decode() if identities else ""
 
 
 def _port(text: str) -> int:

@@ -1,49 +1,40 @@
 """A sidecar as the evaluator sees it: a real gRPC channel, with an SVID or without."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import grpc
 from envoy.config.core.v3.address_pb2 import Address
 from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, TCPAccessLogEntry
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
-from envoy.service.accesslog.v3.als_pb2_grpc import (
-    AccessLogServiceStub,
-    add_AccessLogServiceServicer_to_server,
-)
+from envoy.service.accesslog.v3.als_pb2_grpc import AccessLogServiceStub
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
-from envoy.service.auth.v3.external_auth_pb2_grpc import (
-    AuthorizationStub,
-    add_AuthorizationServicer_to_server,
-)
+from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 
-from engine.accesslog import AccessLog
-from engine.authz import Authorization
+from engine.envoy import http2
 from engine.tls import SvidFiles
 from tests.engine.samples import DB, WEB, Authority, Desk
 
+# A transport: ``engine.envoy.http2.serve``, or that of ``engine.envoy.fallback``.
+Serve = Callable[..., AbstractAsyncContextManager[None]]
 Metadata = Sequence[tuple[str, str]]
 ALLOWED = grpc.StatusCode.OK.value[0]
 DENIED = grpc.StatusCode.PERMISSION_DENIED.value[0]
 
 
 @asynccontextmanager
-async def evaluator(desk: Desk, svid: Path | None = None) -> AsyncIterator[str]:
+async def evaluator(
+    desk: Desk, svid: Path | None = None, serve: Serve = http2.serve
+) -> AsyncIterator[str]:
     """The gRPC port of an evaluator, ``host:port``; mutual TLS with the SVID of a folder."""
-    server = grpc.aio.server()
-    add_AuthorizationServicer_to_server(Authorization(desk.decider), server)
-    add_AccessLogServiceServicer_to_server(AccessLog(desk.decider), server)
-    if svid is None:
-        port = server.add_insecure_port("127.0.0.1:0")
-    else:
-        port = server.add_secure_port("127.0.0.1:0", SvidFiles(svid).credentials())
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
+    listening = socket.create_server(("127.0.0.1", 0))
+    files = None if svid is None else SvidFiles(svid)
+    async with serve(listening, desk.decider, files):
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
 @asynccontextmanager
@@ -62,6 +53,11 @@ async def channel(
         made = grpc.aio.secure_channel(target, credentials, options=options)
     async with made:
         yield made
+
+
+def counts(desk: Desk) -> Counter[tuple[str, ...]]:
+    """What has been counted, by name and labels."""
+    return Counter(dict(desk.metrics.reading().series))
 
 
 def about(destination: str = DB, port: int | str = 5432) -> Metadata:

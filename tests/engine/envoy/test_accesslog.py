@@ -7,6 +7,8 @@ import grpc
 import pytest
 from envoy.data.accesslog.v3.accesslog_pb2 import TCPAccessLogEntry
 
+from engine.metrics.metrics import APPEND_FAILURES, WITHOUT_IDENTITY
+from tests.engine.envoy.conftest import Evaluator
 from tests.engine.samples import (
     API,
     CAUTIOUS,
@@ -19,7 +21,7 @@ from tests.engine.samples import (
     Desk,
     eventually,
 )
-from tests.engine.sidecar import about, entry, evaluator, report
+from tests.engine.sidecar import about, counts, entry, report
 
 pytestmark = pytest.mark.anyio
 
@@ -51,72 +53,88 @@ INSPECTED = "TLS_error|error:1000009c:SSL routines:OPENSSL_internal:HTTP_REQUEST
 
 
 @pytest.mark.parametrize(
-    ("reported", "source", "layer", "reason"),
+    ("reported", "expected"),
     [
-        (entry(uri=API, reason=NOT_ON_LIST), API, "handshake", "not_on_list"),
-        (entry(uri=CAUTIOUS, reason=NOT_ON_LIST), CAUTIOUS, "handshake", "no_rule"),
-        (entry(uri=DOMAIN + "x", reason=NOT_ON_LIST), DOMAIN + "x", "handshake", "unknown_source"),
-        (entry(reason=NOT_ON_LIST), WEB, "handshake", "not_on_list"),
-        (entry(reason=EXPIRED), WEB, "handshake", "certificate_expired"),
-        (entry(reason=EXPIRED.replace(" ", "_")), WEB, "handshake", "certificate_expired"),
-        (entry(reason=UNTRUSTED), None, "handshake", "certificate_untrusted"),
-        (entry(uri=None, reason=NO_CERTIFICATE), None, "handshake", "no_certificate"),
-        (entry(uri=None, reason=PLAINTEXT), None, "handshake", "not_tls"),
-        (entry(uri=None, reason=BINARY), None, "handshake", "not_tls"),
-        (entry(uri=None, reason=OLD_TLS), None, "handshake", "handshake_failed"),
-        (entry(uri=None, details=SILENT), None, "handshake", "handshake_failed"),
-        (entry(uri=CAUTIOUS, details=RBAC), CAUTIOUS, "rbac", "no_rule"),
-        (entry(details=RBAC, upstream="application-5432"), WEB, "rbac", "not_on_list"),
-        (entry(uri=None, details=RBAC, reason=INSPECTED), WEB, "rbac", "plaintext"),
-        (entry(uri=None, reason=INSPECTED), WEB, "listener", "plaintext"),
-        (entry(uri=None), WEB, "listener", "plaintext"),
+        (entry(uri=API, reason=NOT_ON_LIST), (API, "handshake", "not_on_list")),
+        (entry(uri=CAUTIOUS, reason=NOT_ON_LIST), (CAUTIOUS, "handshake", "no_rule")),
+        (
+            entry(uri=DOMAIN + "x", reason=NOT_ON_LIST),
+            (DOMAIN + "x", "handshake", "unknown_source"),
+        ),
+        (entry(reason=NOT_ON_LIST), (WEB, "handshake", "not_on_list")),
+        (entry(reason=EXPIRED), (WEB, "handshake", "certificate_expired")),
+        (entry(reason=EXPIRED.replace(" ", "_")), (WEB, "handshake", "certificate_expired")),
+        (entry(reason=UNTRUSTED), (None, "handshake", "certificate_untrusted")),
+        (entry(uri=None, reason=NO_CERTIFICATE), (None, "handshake", "no_certificate")),
+        (entry(uri=None, reason=PLAINTEXT), (None, "handshake", "not_tls")),
+        (entry(uri=None, reason=BINARY), (None, "handshake", "not_tls")),
+        (entry(uri=None, reason=OLD_TLS), (None, "handshake", "handshake_failed")),
+        (entry(uri=None, details=SILENT), (None, "handshake", "handshake_failed")),
+        (entry(uri=CAUTIOUS, details=RBAC), (CAUTIOUS, "rbac", "no_rule")),
+        (entry(details=RBAC, upstream="application-5432"), (WEB, "rbac", "not_on_list")),
+        (entry(uri=None, details=RBAC, reason=INSPECTED), (WEB, "rbac", "plaintext")),
+        (entry(uri=None, reason=INSPECTED), (WEB, "listener", "plaintext")),
+        (entry(uri=None), (WEB, "listener", "plaintext")),
     ],
 )
 async def test_each_refusal_is_one_record_of_its_layer(
-    desk: Desk, reported: TCPAccessLogEntry, source: str | None, layer: str, reason: str
+    desk: Desk,
+    evaluator: Evaluator,
+    reported: TCPAccessLogEntry,
+    expected: tuple[str | None, str, str],
 ) -> None:
     async with evaluator(desk) as target:
         await report(target, [reported])
-    (record,) = desk.trail.records
-    assert (record.verdict, record.source_id, record.layer) == ("DENY", source, layer)
-    assert record.reason == reason
+    (record,) = desk.outcomes
+    assert (record.source_id, record.layer, record.reason) == expected
+    assert record.verdict == "DENY"
     assert (record.destination_id, record.destination_port) == (DB, 5432)
     assert (record.source_pod, record.source_node) == ("web-1", "n1")
 
 
-async def test_a_peer_from_outside_that_no_chain_takes_is_recorded(desk: Desk) -> None:
+async def test_a_peer_from_outside_that_no_chain_takes_is_recorded(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     lost = entry(uri=None, source_address=OUTSIDE)
     lost.common_properties.response_flags.no_route_found = True
     async with evaluator(desk) as target:
         await report(target, [lost])
-    (record,) = desk.trail.records
+    (record,) = desk.outcomes
     assert (record.source_id, record.layer) == ("external:internet", "listener")
 
 
-async def test_a_pod_that_goes_without_a_word_was_not_refused_where_observed(desk: Desk) -> None:
+async def test_a_pod_that_goes_without_a_word_was_not_refused_where_observed(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         await report(target, [entry(uri=None)], about(NEW))
         await report(target, [entry(uri=None)], about(CAUTIOUS))
-    assert desk.trail.records == []
+    assert desk.outcomes == []
 
 
-async def test_a_pod_that_nobody_knows_is_refused_without_a_name(desk: Desk) -> None:
+async def test_a_pod_that_nobody_knows_is_refused_without_a_name(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         await report(target, [entry(uri=None, source_address="10.0.77.7")])
-    (record,) = desk.trail.records
+    (record,) = desk.outcomes
     assert (record.source_id, record.layer, record.verdict) == (None, "listener", "DENY")
 
 
-async def test_a_name_that_was_not_proven_is_never_granted(desk: Desk) -> None:
+async def test_a_name_that_was_not_proven_is_never_granted(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     """The rule is named, but neither verdict nor metric takes the certificate's word."""
     async with evaluator(desk) as target:
         await report(target, [entry(reason=UNTRUSTED)])
-    (record,) = desk.trail.records
+    (record,) = desk.outcomes
     assert (record.would_be, record.reason) == ("DENY", "certificate_untrusted")
-    assert f'source="unknown",dest="{DB}"}} 1' in desk.scrape()
+    assert counts(desk)["zt_decisions_total", "deny", "unknown", DB] == 1
 
 
-async def test_refusals_without_identity_are_counted_by_reason(desk: Desk) -> None:
+async def test_refusals_without_identity_are_counted_by_reason(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         await report(
             target,
@@ -127,12 +145,13 @@ async def test_refusals_without_identity_are_counted_by_reason(desk: Desk) -> No
                 entry(reason=EXPIRED),
             ],
         )
-    assert 'zt_refused_without_identity_total{reason="no_certificate"} 1' in desk.scrape()
-    assert 'zt_refused_without_identity_total{reason="not_tls"} 2' in desk.scrape()
-    assert "certificate_expired" not in desk.scrape()
+    refused = {key: count for key, count in counts(desk).items() if key[0] == WITHOUT_IDENTITY}
+    assert refused == {(WITHOUT_IDENTITY, "no_certificate"): 1, (WITHOUT_IDENTITY, "not_tls"): 2}
 
 
-async def test_what_was_not_refused_by_the_sidecar_is_no_record(desk: Desk) -> None:
+async def test_what_was_not_refused_by_the_sidecar_is_no_record(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         await report(
             target,
@@ -145,11 +164,11 @@ async def test_what_was_not_refused_by_the_sidecar_is_no_record(desk: Desk) -> N
                 entry(uri=None, reason=INSPECTED, unauthorized=True),
             ],
         )
-    assert desk.trail.records == []
+    assert desk.outcomes == []
 
 
 async def test_a_sidecar_reports_its_own_connections_alone(
-    desk: Desk, authority: Authority, tmp_path: Path
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:
     authority.write(tmp_path / "svid", ENGINE)
     async with evaluator(desk, tmp_path / "svid") as target:
@@ -159,15 +178,18 @@ async def test_a_sidecar_reports_its_own_connections_alone(
                 await report(
                     target, [entry(reason=EXPIRED)], metadata, authority=authority, spiffe=DB
                 )
-    assert len(desk.trail.records) == 1
+    assert len(desk.outcomes) == 1
 
 
-async def test_a_refusal_waits_for_the_trail(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.accesslog._RETRY", 0.01)
-    desk.trail.available = False
+async def test_a_refusal_waits_for_the_trail(
+    desk: Desk, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.envoy.http2.RETRY", 0.01)
+    monkeypatch.setattr("engine.envoy.fallback.RETRY", 0.01)
+    desk.spool.available = False
     async with evaluator(desk) as target:
         reporting = asyncio.create_task(report(target, [entry(reason=EXPIRED)]))
-        await eventually(lambda: "zt_audit_failures_total 0" not in desk.scrape())
-        desk.trail.available = True
+        await eventually(lambda: counts(desk)[(APPEND_FAILURES,)] > 0)
+        desk.spool.available = True
         await reporting
-    assert len(desk.trail.records) == 1
+    assert len(desk.outcomes) == 1

@@ -5,39 +5,45 @@ from pathlib import Path
 import grpc
 import pytest
 
-from engine.authz import Caller, caller_of
+from engine.envoy.authz import Caller, caller_of
 from engine.evaluate import Objection
+from engine.metrics.metrics import ROTATIONS
+from tests.engine.envoy.conftest import Evaluator
 from tests.engine.samples import CAUTIOUS, DB, DOMAIN, ENGINE, LOCATIONS, NEW, WEB, Authority, Desk
-from tests.engine.sidecar import ALLOWED, DENIED, about, check, evaluator, question
+from tests.engine.sidecar import ALLOWED, DENIED, Metadata, about, check, counts, question
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_granted_connection_is_allowed_and_recorded_with_pods(desk: Desk) -> None:
+async def test_a_granted_connection_is_allowed_and_recorded_with_pods(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         answer = await check(target, question())
     assert answer.status.code == ALLOWED
-    (record,) = desk.trail.records
+    (record,) = desk.outcomes
     assert (record.verdict, record.rule, record.layer) == ("ALLOW", "core/rule-1", "evaluator")
     assert (record.source_id, record.source_pod, record.source_node) == (WEB, "web-1", "n1")
     assert (record.destination_id, record.destination_port) == (DB, 5432)
 
 
-async def test_another_connection_is_denied_and_recorded(desk: Desk) -> None:
+async def test_another_connection_is_denied_and_recorded(desk: Desk, evaluator: Evaluator) -> None:
     async with evaluator(desk) as target:
         answer = await check(target, question(CAUTIOUS))
     assert (answer.status.code, answer.status.message) == (DENIED, "no_rule")
-    assert [record.verdict for record in desk.trail.records] == ["DENY"]
+    assert [record.verdict for record in desk.outcomes] == ["DENY"]
 
 
-async def test_without_a_trail_the_answer_is_no(desk: Desk) -> None:
-    desk.trail.available = False
+async def test_without_a_trail_the_answer_is_no(desk: Desk, evaluator: Evaluator) -> None:
+    desk.spool.available = False
     async with evaluator(desk) as target:
         answer = await check(target, question())
     assert (answer.status.code, answer.status.message) == (DENIED, "audit_unavailable")
 
 
-async def test_the_port_is_the_declared_one_of_the_metadata(desk: Desk) -> None:
+async def test_the_port_is_the_declared_one_of_the_metadata(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         for port in ("5433", "15100", "0", "-1", "70000", "x", ""):
             answer = await check(target, question(), about(port=port))
@@ -46,16 +52,16 @@ async def test_the_port_is_the_declared_one_of_the_metadata(desk: Desk) -> None:
     assert answer.status.message == "port_not_declared"
 
 
-async def test_a_header_is_no_identity(desk: Desk) -> None:
+async def test_a_header_is_no_identity(desk: Desk, evaluator: Evaluator) -> None:
     request = question(source="", source_address="10.0.0.99")
     request.attributes.request.http.headers["x-forwarded-client-cert"] = f"URI={WEB}"
     async with evaluator(desk) as target:
         answer = await check(target, request)
     assert (answer.status.code, answer.status.message) == (DENIED, "unknown_source")
-    assert desk.trail.records[0].source_id is None
+    assert desk.outcomes[0].source_id is None
 
 
-async def test_a_principal_that_is_no_spiffe_id_is_nobody(desk: Desk) -> None:
+async def test_a_principal_that_is_no_spiffe_id_is_nobody(desk: Desk, evaluator: Evaluator) -> None:
     """Or a certificate with the subject ``external:internet`` would be the Internet."""
     async with evaluator(desk) as target:
         answer = await check(
@@ -64,26 +70,30 @@ async def test_a_principal_that_is_no_spiffe_id_is_nobody(desk: Desk) -> None:
     assert answer.status.code == DENIED
 
 
-async def test_a_pod_without_certificate_is_known_by_its_address_and_refused(desk: Desk) -> None:
+async def test_a_pod_without_certificate_is_known_by_its_address_and_refused(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         answer = await check(target, question(source="", destination=""))
         observed = await check(target, question(source="", destination=""), about(NEW))
     assert (answer.status.code, answer.status.message) == (DENIED, "plaintext")
     assert (observed.status.code, observed.status.message) == (ALLOWED, "plaintext")
-    refused, seen = desk.trail.records
+    refused, seen = desk.outcomes
     assert (refused.source_id, refused.rule) == (WEB, "core/rule-1")
     assert (seen.source_id, seen.verdict, seen.would_be) == (WEB, "ALLOW", "DENY")
 
 
-async def test_the_outside_comes_in_where_a_rule_opens_a_door(desk: Desk) -> None:
+async def test_the_outside_comes_in_where_a_rule_opens_a_door(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     request = question(source="", destination="", source_address="198.51.100.7")
     office = question(source="", destination="", source_address="192.0.2.7")
     async with evaluator(desk) as target:
         assert (await check(target, request, about(WEB))).status.code == ALLOWED
         assert (await check(target, request, about(DB))).status.code == DENIED
         assert (await check(target, office, about(WEB))).status.code == DENIED
-    assert desk.trail.records[0].source_id == "external:internet"
-    assert desk.trail.records[2].source_id == "external:office"
+    assert desk.outcomes[0].source_id == "external:internet"
+    assert desk.outcomes[2].source_id == "external:office"
 
 
 async def test_an_address_of_a_pod_network_is_never_external() -> None:
@@ -93,20 +103,22 @@ async def test_an_address_of_a_pod_network_is_never_external() -> None:
     assert caller_of("", "10.0.0.1", surroundings, LOCATIONS) == Caller(WEB, Objection.PLAINTEXT)
 
 
-async def test_changed_certificates_of_declared_callers_are_counted(desk: Desk) -> None:
+async def test_changed_certificates_of_declared_callers_are_counted(
+    desk: Desk, evaluator: Evaluator
+) -> None:
     async with evaluator(desk) as target:
         for certificate in ("first", "first", "second"):
             await check(target, question(certificate=certificate))
             await check(target, question(DOMAIN + "stranger", certificate=certificate))
-    assert f'zt_svid_rotations_total{{service="{WEB}"}} 1' in desk.scrape()
-    assert desk.scrape().count("zt_svid_rotations_total{") == 1
+    rotations = {key: count for key, count in counts(desk).items() if key[0] == ROTATIONS}
+    assert rotations == {(ROTATIONS, WEB): 1}
 
 
 # --- Whose connections a sidecar may speak of -----------------------------------------------------
 
 
 async def test_a_sidecar_speaks_of_connections_to_itself(
-    desk: Desk, authority: Authority, tmp_path: Path
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:
     authority.write(tmp_path / "svid", ENGINE)
     async with evaluator(desk, tmp_path / "svid") as target:
@@ -114,11 +126,11 @@ async def test_a_sidecar_speaks_of_connections_to_itself(
         plaintext = question(source="", destination="", source_address="10.0.0.99")
         await check(target, plaintext, authority=authority, spiffe=DB)
     assert own.status.code == ALLOWED
-    assert [record.destination_id for record in desk.trail.records] == [DB, DB]
+    assert [record.destination_id for record in desk.outcomes] == [DB, DB]
 
 
 @pytest.mark.parametrize(
-    ("principal", "metadata"),
+    "claims",
     [
         (DB, about(DB)),
         ("", about(DB)),
@@ -130,21 +142,22 @@ async def test_a_sidecar_speaks_of_connections_to_itself(
 )
 async def test_a_sidecar_does_not_speak_of_connections_to_others(
     desk: Desk,
+    evaluator: Evaluator,
     authority: Authority,
     tmp_path: Path,
-    principal: str,
-    metadata: tuple[tuple[str, str], ...],
+    claims: tuple[str, Metadata],
 ) -> None:
     authority.write(tmp_path / "svid", ENGINE)
+    principal, metadata = claims
     async with evaluator(desk, tmp_path / "svid") as target:
         request = question(destination=principal)
         answer = await check(target, request, metadata, authority=authority, spiffe=WEB)
     assert (answer.status.code, answer.status.message) == (DENIED, "destination_mismatch")
-    assert desk.trail.records[0].destination_id == "unknown"
+    assert desk.outcomes[0].destination_id == "unknown"
 
 
 async def test_without_an_svid_nobody_asks(
-    desk: Desk, authority: Authority, tmp_path: Path
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:
     authority.write(tmp_path / "svid", ENGINE)
     stranger = Authority()
@@ -157,4 +170,4 @@ async def test_without_an_svid_nobody_asks(
         assert trusted != authority.bundle
         with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
             await check(target, question(), authority=stranger, spiffe=DB)
-    assert desk.trail.records == []
+    assert desk.outcomes == []
