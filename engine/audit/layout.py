@@ -10,7 +10,10 @@ import fcntl
 import os
 import re
 import secrets
+import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.audit.outcome import WRITER_BITS
@@ -19,6 +22,8 @@ from engine.audit.outcome import WRITER_BITS
 FRAME = struct.Struct("<IIQqI")
 HEADER = struct.Struct("<II")
 BODY = struct.Struct("<QqI")
+# What the drainer tells: the last record that was lost, and the last one that is committed.
+PROGRESS = struct.Struct("<QQ")
 MAX_BODY = (1 << 16) - HEADER.size
 MAX_LATENCY = (1 << 32) - 1
 
@@ -88,6 +93,40 @@ def lock(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextmanager
+def short(folder: Path) -> Iterator[str]:
+    """A folder by a name that is short enough for the address of a socket in it.
+
+    Raises:
+        OSError: if it is gone.
+    """
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def listen(folder: Path, name: str) -> socket.socket:
+    """A socket that takes datagrams in a folder, and does not block.
+
+    Raises:
+        OSError: if it can't be made.
+    """
+    (folder / name).unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.setblocking(False)
+    with short(folder) as place:
+        listening.bind(f"{place}/{name}")
+    return listening
+
+
+def tell(sender: socket.socket, folder: Path, name: str, message: bytes) -> None:
+    """Send a datagram to a socket in a folder, if anybody listens and has room for it."""
+    with suppress(OSError), short(folder) as place:
+        sender.sendto(message, f"{place}/{name}")
 
 
 def sync_folder(folder: Path) -> None:
