@@ -164,15 +164,16 @@ def known(snapshot: Snapshot, party: str | None) -> str:
 
 
 def outcome_of(request: Request, answer: Answer, layer: str) -> Outcome:
-    """What is recorded of an answer."""
+    """What is recorded of an answer. What the policy declares needs no cleaning."""
+    source, destination = request.source, request.destination
     return Outcome(
         answer.verdict,
         answer.would_be,
         answer.phase,
-        clean(request.source),
+        source if answer.source_known else clean(source),
         clean(request.pod),
         clean(request.node),
-        clean(request.destination) or UNKNOWN,
+        destination or UNKNOWN if answer.destination_known else clean(destination) or UNKNOWN,
         request.port,
         answer.rule,
         answer.reason,

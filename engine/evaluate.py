@@ -9,12 +9,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from engine.locate import Locations
-from engine.policy.table import NOBODY, Ruling, Snapshot
-from zt.decide import DEFAULT_RULE, Verdict
+from engine.policy.table import NOBODY, Snapshot
+from zt.decide import Reason, Verdict
 from zt.effective import EXTERNAL
 from zt.model import Phase
 
 _ENFORCE = Phase.ENFORCE
+_ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
 
 
 class Objection(StrEnum):
@@ -65,7 +66,7 @@ class Answer(NamedTuple):
     phase: Phase
     enforced: bool
     rule: str
-    reason: str
+    reason: Reason | Objection
     revision: str
     source_known: bool
     destination_known: bool
@@ -74,32 +75,27 @@ class Answer(NamedTuple):
 def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
     """Answer a request."""
     destination = request.destination or ""
-    ruling = snapshot.table.rule(request.source or "", destination, request.port)
+    would_be, rule, reason, caller, called = snapshot.table.rule(
+        request.source or "", destination, request.port
+    )
     # A call to the outside is enforced by the source's own sidecar.
-    enforcer = ruling.source if destination.startswith(EXTERNAL) else ruling.destination
+    enforcer = caller if destination.startswith(EXTERNAL) else called
     phase = snapshot.table.phase_at(enforcer) or _ENFORCE
     enforced = phase is _ENFORCE or is_enforced(phase, locations, request)
-    would_be, rule, reason = _objected(snapshot, request, ruling)
+    objection = request.objection if snapshot.loaded else Objection.NO_POLICY
+    if objection is not None:
+        would_be = _DENY
     return Answer(
-        would_be if enforced else Verdict.ALLOW,
+        would_be if enforced else _ALLOW,
         would_be,
         phase,
         enforced,
         rule,
-        reason,
+        objection or reason,
         snapshot.revision,
-        ruling.source != NOBODY,
-        ruling.destination != NOBODY,
+        caller != NOBODY,
+        called != NOBODY,
     )
-
-
-def _objected(snapshot: Snapshot, request: Request, ruling: Ruling) -> tuple[Verdict, str, str]:
-    """The decision, unless something speaks against it: verdict, rule, reason."""
-    if not snapshot.loaded:
-        return Verdict.DENY, DEFAULT_RULE, Objection.NO_POLICY
-    if request.objection is not None:
-        return Verdict.DENY, ruling.rule, request.objection
-    return ruling.verdict, ruling.rule, ruling.reason
 
 
 def is_enforced(phase: Phase, locations: Locations, request: Request) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from engine.policy.layout import (
     PHASES,
     WORD,
     Facts,
+    Sections,
     encode,
     sections_of,
 )
@@ -61,11 +63,10 @@ class Table:
         self._grants = sections.grant_rules
         self._mask = len(sections.grant_keys) - 1
         self._shift = 64 - self._mask.bit_length()
-        self._first_selector = sections.selector_offsets
-        self._selectors = sections.selectors
         self._phases = sections.phases
         self._parties = len(sections.phases)
         self._numbers = {self._name(number): number for number in range(self._parties)}
+        self._selectors = _selectors(sections)
 
     def decide(self, source: str, destination: str, port: int) -> Decision:
         """Decide one connection, as ``zt.decide.decide`` does."""
@@ -107,15 +108,13 @@ class Table:
     def _first_rule(self, caller: int, called: int, port: int) -> int:
         """The first rule in order that grants it; ``EMPTY`` if none does."""
         found = EMPTY
-        destinations = self._selectors_of(called)
-        for source_selector in self._selectors_of(caller):
+        destinations = self._selectors[called]
+        for source_selector in self._selectors[caller]:
             for destination_selector in destinations:
                 rule = self._find(source_selector << 40 | destination_selector << 16 | port)
-                found = min(found, rule)
+                if rule < found:  # noqa: PLR1730 - min() takes three times as long
+                    found = rule
         return found
-
-    def _selectors_of(self, party: int) -> memoryview:
-        return self._selectors[self._first_selector[party] : self._first_selector[party + 1]]
 
     def _find(self, key: int) -> int:
         """What is filed under a key; ``EMPTY`` if nothing is."""
@@ -129,6 +128,12 @@ class Table:
 
     def _name(self, number: int) -> str:
         return str(self._strings[self._names[number] : self._names[number + 1]], "utf-8")
+
+
+def _selectors(sections: Sections) -> list[tuple[int, ...]]:
+    """The selectors of each party."""
+    offsets, selectors = sections.selector_offsets.tolist(), sections.selectors.tolist()
+    return [tuple(selectors[start:end]) for start, end in pairwise(offsets)]
 
 
 @dataclass(frozen=True, slots=True)
