@@ -172,10 +172,10 @@ class Authority:
         signed = builder.add_extension(constraints, critical=True).sign(self._key, hashes.SHA256())
         self.bundle = signed.public_bytes(Encoding.PEM)
 
-    def issue(self, spiffe: str) -> tuple[bytes, bytes]:
+    def issue(self, *uris: str) -> tuple[bytes, bytes]:
         """Key and certificate, PEM; the DNS name is for clients that want one."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.UniformResourceIdentifier(spiffe), x509.DNSName("evaluator")]
+        names = [*map(x509.UniformResourceIdentifier, uris), x509.DNSName("evaluator")]
         certificate = (
             self._builder(key.public_key())
             .subject_name(x509.Name([]))

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from envoy.data.accesslog.v3.accesslog_pb2 import TCPAccessLogEntry
 
-from engine.metrics.metrics import APPEND_FAILURES, WITHOUT_IDENTITY
+from engine.metrics.families import APPEND_FAILURES, WITHOUT_IDENTITY
 from tests.engine.envoy.conftest import Evaluator
 from tests.engine.samples import (
     API,

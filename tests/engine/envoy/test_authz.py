@@ -7,7 +7,7 @@ import pytest
 
 from engine.envoy.authz import Caller, caller_of
 from engine.evaluate import Objection
-from engine.metrics.metrics import ROTATIONS
+from engine.metrics.families import ROTATIONS
 from tests.engine.envoy.conftest import Evaluator
 from tests.engine.samples import CAUTIOUS, DB, DOMAIN, ENGINE, LOCATIONS, NEW, WEB, Authority, Desk
 from tests.engine.sidecar import ALLOWED, DENIED, Metadata, about, check, counts, question
