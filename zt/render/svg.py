@@ -95,7 +95,7 @@ def _line(line: Line, names: dict[str, str]) -> str:
         + _notes(edge.crosses, edge.phase)
         for edge in line.edges
     )
-    paths = "".join(f'<path d="{_rounded(path)}"/>' for path in line.paths)
+    paths = "".join(f'<path d="{rounded(path)}"/>' for path in line.paths)
     tip = " ".join(_pair(corner) for corner in ((x - 7, y - 3.5), (x, y), (x - 7, y + 3.5)))
     label = (
         f'<text text-anchor="end" x="{_number(x - 9)}" y="{_number(y - 2.5)}">{bus.label}</text>'
@@ -106,7 +106,7 @@ def _line(line: Line, names: dict[str, str]) -> str:
     )
 
 
-def _rounded(points: tuple[Point, ...]) -> str:
+def rounded(points: tuple[Point, ...]) -> str:
     """A path along the points, its corners rounded."""
     path = _without_repeats(points)
     steps = [f"M{_pair(path[0])}"]
