@@ -4,7 +4,7 @@ bin := .venv/bin
 rooms := $(wildcard __main__.py zt components engine gateway lab benchmarks tests)
 lock := uv pip compile --quiet --no-header --generate-hashes --universal --python-version 3.11
 
-.PHONY: setup check test up down golden bench lock
+.PHONY: setup check test up down golden bench bench-engine lock
 
 setup: .venv/ready  ## .venv with everything pinned, and `zt` in it
 
@@ -23,8 +23,11 @@ check: setup  ## format, lint, types, layers, and the policies themselves
 	$(bin)/pytest --quiet tests/test_layers.py
 	$(bin)/zt check
 
-test: setup  ## everything but the lab
-	$(bin)/pytest -n auto --dist worksteal
+test: setup  ## everything that Python packages alone can show
+	$(bin)/pytest -n auto --dist worksteal --ignore tests/lab
+
+test-lab: setup  ## what needs root, built programs or minutes: faults, load, browsers, fuzzers
+	$(bin)/pytest tests/lab
 
 up: setup  ## the local mesh
 	$(bin)/zt mesh up
@@ -37,6 +40,12 @@ golden: setup  ## rewrite tests/golden from what is compiled now; review the dif
 
 bench: setup
 	$(bin)/python -m benchmarks.compile
+
+bench-engine: setup  ## the evaluator beside OPA, Cedar and Cerbos, on the same rules and requests
+	$(bin)/python -m benchmarks.engine
+
+bench-engine: setup  ## the evaluator beside OPA, Cerbos and Cedar; needs Go, npm and two idle cores
+	$(bin)/python -m benchmarks.engine
 
 lock:  ## pin the newest versions; needs uv
 	$(lock) --upgrade requirements.in -o requirements.txt
