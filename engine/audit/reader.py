@@ -1,49 +1,54 @@
-"""Reads the audit trail: records by filter and page, and who called whom."""
+"""Reads the audit trail: records by filter and page, all of them as a stream, and who called whom.
+
+Decisions are many and outcomes few. So a filter is resolved to outcomes first, and decisions are
+found by outcome and time (``engine.audit.queries``).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, sql
-from psycopg.rows import kwargs_row
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
 
-from engine.audit import COLUMNS, CONNECTION, AuditRecord
+from engine.audit import queries
+from engine.audit.outcome import COLUMNS, AuditRecord, Outcome, writer_and_sequence
 from zt.decide import Verdict
 from zt.model import Phase
 
-_Row = TypeVar("_Row")
+Connection = AsyncConnection[tuple[Any, ...]]
 
-# Queries of people must not keep the database from the writer for longer.
+# Queries of people must not keep the database from the writer for longer. The server ends them;
+# a server that is frozen is given up on a little later.
 _AT_ONCE = 2
-_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = '5s'"
-_CONDITIONS = {
-    "since": "time >= %(since)s",
-    "until": "time < %(until)s",
-    "verdict": "verdict = %(verdict)s",
-    "source": "source_id = %(source)s",
-    "destination": "destination_id = %(destination)s",
-    "rule": "rule = %(rule)s",
-    "after": "(time, id) < (%(after_time)s, %(after_id)s)",
+_STATEMENT_SECONDS = 5
+_PATIENCE = _STATEMENT_SECONDS + 2
+_CONNECTION: dict[str, Any] = {
+    "connect_timeout": 2,
+    "application_name": "zt-audit-reader",
+    "autocommit": True,
+    "prepare_threshold": None,  # partitions are pruned when a statement is planned
 }
-_RECORDS = sql.SQL(
-    "SELECT {columns} FROM zt_audit.decision WHERE {where} "
-    "ORDER BY time DESC, id DESC LIMIT %(limit)s"
+_BEGIN = (
+    f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '{_PATIENCE}s'; "
+    "SET LOCAL jit = off"
 )
-_EDGES = sql.SQL(
-    "SELECT source_id AS source, destination_id AS destination, destination_port AS port, "
-    "count(*) FILTER (WHERE verdict = 'ALLOW') AS allowed, "
-    "count(*) FILTER (WHERE verdict = 'DENY') AS denied, "
-    "count(*) FILTER (WHERE verdict = 'ALLOW' AND would_be = 'DENY') AS would_deny, "
-    "max(time) AS last_seen "
-    "FROM zt_audit.decision WHERE {where} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-)
+_STREAM_PAGE = 1000
+# An outcome's share of a page: at first some times its part, then more.
+_SHARES, _MORE = 4, 8
+_OTHERS = len(COLUMNS) - 3
+_HOURS_KEPT = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,17 @@ def parse_cursor(text: str) -> Cursor:
         cursor = Cursor(datetime.fromisoformat(time), UUID(identifier))
     except (binascii.Error, UnicodeError, ValueError):
         raise ValueError("the cursor should be the 'next' of an earlier page") from None
+    if cursor.time.tzinfo is None:
+        raise ValueError("the cursor should be the 'next' of an earlier page")
     return cursor
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which records; what is ``None`` does not matter. ``until`` is exclusive."""
+    """Which records; what is ``None`` does not matter. ``until`` is exclusive.
+
+    A ``source`` of ``""`` means that none was presented.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -81,6 +91,9 @@ class Query:
     source: str | None = None
     destination: str | None = None
     rule: str | None = None
+    pod: str | None = None
+    layer: str | None = None
+    reason: str | None = None
     after: Cursor | None = None
     limit: int = 100
 
@@ -102,7 +115,7 @@ class Edge:
 
 
 class AuditReader:
-    """The reading end of the trail: a connection for each query, and few at a time.
+    """The reading end of the trail, on few connections that are kept between queries.
 
     Readers never hold up the writer, and a database that is back is seen at once.
     """
@@ -111,62 +124,145 @@ class AuditReader:
         """Nothing is opened before a query."""
         self._dsn = dsn
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._idle: list[Connection] = []
+
+    async def close(self) -> None:
+        """Disconnect; a later query connects again."""
+        while self._idle:
+            await self._idle.pop().close()
 
     async def records(self, query: Query) -> list[AuditRecord]:
-        """Records, newest first.
+        """A page of records, newest first.
 
         Raises:
             psycopg.Error: if the database does not answer.
         """
-        values: dict[str, Any] = {
-            "since": query.since,
-            "until": query.until,
-            "verdict": query.verdict,
-            "source": query.source,
-            "destination": query.destination,
-            "rule": query.rule,
-            "after": query.after,
-        }
-        parameters = values | {"limit": query.limit}
-        if query.after:
-            parameters |= {"after_time": query.after.time, "after_id": query.after.id}
-        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-        statement = _RECORDS.format(columns=columns, where=_where(values))
-        return await self._fetch(_record, statement, parameters)
+        async with self._transaction() as connection:
+            outcomes = await _outcomes(connection, query)
+            return await _page(connection, query, outcomes)
+
+    async def stream(self, query: Query) -> AsyncIterator[AuditRecord]:
+        """All records, newest first, whatever the query's limit.
+
+        Between pages the database is left alone, however slowly this is read.
+
+        Raises:
+            psycopg.Error: if the database does not answer.
+        """
+        query = replace(query, limit=_STREAM_PAGE)
+        while True:
+            page = await self.records(query)
+            for record in page:
+                yield record
+            if len(page) < _STREAM_PAGE:
+                return
+            query = replace(query, after=Cursor(page[-1].time, page[-1].id))
+
+    async def record(self, identifier: UUID) -> AuditRecord | None:
+        """The record of that ID.
+
+        Raises:
+            psycopg.Error: if the database does not answer.
+        """
+        writer, sequence = writer_and_sequence(identifier)
+        values = {"id": identifier, "writer": writer, "sequence": sequence}
+        async with self._transaction() as connection:
+            rows = await _rows(connection, (queries.RECORD, values))
+        return _record(rows[0]) if rows else None
 
     async def edges(self, since: datetime | None) -> list[Edge]:
         """Every edge seen, by source, destination and port.
 
+        Counts begin with the hour of ``since``, or with its day (UTC) if that is over a week ago.
+
         Raises:
             psycopg.Error: if the database does not answer.
         """
-        values = {"since": since}
-        return await self._fetch(Edge, _EDGES.format(where=_where(values)), values)
-
-    async def _fetch(
-        self, row: Callable[..., _Row], statement: sql.Composed, parameters: Mapping[str, Any]
-    ) -> list[_Row]:
-        async with (
-            self._turns,
-            await AsyncConnection.connect(self._dsn, **CONNECTION) as connection,
-            connection.cursor(row_factory=kwargs_row(row)) as cursor,
-        ):
-            await connection.execute(_STATEMENT_TIMEOUT)
-            await cursor.execute(statement, parameters)
+        values = {"span": _span(since), "since": since}
+        async with self._transaction() as connection:
+            cursor = connection.cursor(row_factory=class_row(Edge))
+            await cursor.execute(queries.EDGES, values)
             return await cursor.fetchall()
 
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with self._turns:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    connection = await self._begun()
+                    try:
+                        yield connection
+                        await connection.execute("COMMIT")
+                    finally:
+                        await self._put_back(connection)
+            except TimeoutError:
+                raise psycopg.OperationalError("the database does not answer") from None
 
-def _record(*, verdict: str, would_be: str, phase: str, **others: Any) -> AuditRecord:  # noqa: ANN401
-    """A row; the driver knows no enums of ours."""
-    return AuditRecord(
-        verdict=Verdict(verdict), would_be=Verdict(would_be), phase=Phase(phase), **others
-    )
+    async def _begun(self) -> Connection:
+        """A connection in a transaction: one that is idle, or a new one if those are dead."""
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                await connection.execute(_BEGIN)
+            except psycopg.OperationalError:
+                await connection.close()
+            else:
+                return connection
+        connection = await AsyncConnection.connect(self._dsn, **_CONNECTION)
+        await connection.execute(_BEGIN)
+        return connection
+
+    async def _put_back(self, connection: Connection) -> None:
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            self._idle.append(connection)
+        else:
+            await connection.close()
 
 
-def _where(values: Mapping[str, Any]) -> sql.Composable:
-    conditions = [
-        sql.SQL(condition)
-        for name, condition in _CONDITIONS.items()
-        if values.get(name) is not None
-    ]
-    return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")
+async def _outcomes(connection: Connection, query: Query) -> list[UUID] | None:
+    """The outcomes that match; ``None`` if every outcome does."""
+    statement = queries.outcomes(query)
+    if statement is None:
+        return None
+    return [row[0] for row in await _rows(connection, statement)]
+
+
+async def _page(
+    connection: Connection, query: Query, outcomes: list[UUID] | None
+) -> list[AuditRecord]:
+    """The newest records of some outcomes.
+
+    How frequent they are is not known. So it looks among the latest decisions first, and only if
+    too few are there at the latest of each outcome.
+    """
+    if outcomes is None:
+        return list(map(_record, await _rows(connection, queries.latest(query))))
+    if not outcomes:
+        return []
+    rows = await _rows(connection, queries.among_latest(query, outcomes))
+    share = 1 + _SHARES * query.limit // len(outcomes)
+    while len(rows) < query.limit:
+        rows = await _rows(connection, queries.of_each(query, outcomes, share))
+        if not rows or not rows[-1][-1]:
+            break
+        share *= _MORE
+    return list(map(_record, rows))
+
+
+async def _rows(connection: Connection, statement: queries.Statement) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(*statement)
+    return await cursor.fetchall()
+
+
+def _record(row: tuple[Any, ...]) -> AuditRecord:
+    """A row: ID, time, latency, and the outcome's columns; the driver knows no enums of ours."""
+    identifier, time, latency_us, verdict, would_be, phase, *others = row
+    outcome = Outcome(Verdict(verdict), Verdict(would_be), Phase(phase), *others[:_OTHERS])
+    return AuditRecord(identifier, time, latency_us, outcome)
+
+
+def _span(since: datetime | None) -> str:
+    """Which counts serve: those by hour are kept for some days."""
+    if since is None:
+        return "ever"
+    return "hour" if datetime.now(UTC) - since < _HOURS_KEPT else "day"
