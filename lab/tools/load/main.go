@@ -4,7 +4,8 @@
 //
 // The file of requests holds each as its length (4 bytes, little endian) and its bytes. They are
 // sent round and round in their order; how often an answer held the marker is counted, and how
-// often it should have been can be counted beforehand.
+// often it should have been can be counted beforehand. With -serve it is itself the server, one
+// that does nothing else.
 package main
 
 import (
@@ -64,8 +65,12 @@ func main() {
 	seconds := flag.Float64("seconds", 5, "how long")
 	marker := flag.String("marker", "ALLOW", "what is counted in answers")
 	first := flag.Int("first", 0, "number of the request to start with")
+	serving := flag.Bool("serve", false, "be the server")
 	flag.Parse()
 	runtime.LockOSThread()
+	if *serving {
+		check(serve(*address))
+	}
 	requests, err := read(*file)
 	check(err)
 	made, err := run(*address, requests, *connections, *first, *seconds, []byte(*marker))
