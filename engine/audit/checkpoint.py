@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _SUFFIX = ".checkpoint"
 _ED25519 = b"\x01"
 _HASH, _CHAIN = 4, 32
 _DASH = "\u2014"
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointError(Exception):
@@ -131,6 +134,27 @@ def read(folder: Path, key: Ed25519PublicKey) -> Iterator[Checkpoint]:
         if path.name != f"{checkpoint.number:020}{_SUFFIX}":
             raise CheckpointError(f"{path} is the checkpoint of batch {checkpoint.number}")
         yield checkpoint
+
+
+class Keeper:
+    """Leaves checkpoints in a folder, if there is one; the key is read anew each time."""
+
+    def __init__(self, folder: Path | None, key: Path | None) -> None:
+        """Nothing is opened before ``keep``."""
+        self._folder = folder
+        self._key = key
+        self._number = 0
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Leave a checkpoint, unless it is there; a failure is logged, and tried again later."""
+        if self._folder is None or self._key is None or checkpoint.number == self._number:
+            return
+        try:
+            write(self._folder, checkpoint, read_private_key(self._key))
+        except (CheckpointError, OSError) as error:
+            _log.error("no checkpoint of the audit trail is left: %s", error)
+        else:
+            self._number = checkpoint.number
 
 
 def _replace(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
@@ -89,6 +90,12 @@ class Tail:
         self.ended = False
         self._held: int | None = None
         self._segment: _Segment | None = None
+        self._before: tuple[int, _Segment | None] = 1, None
+
+    @property
+    def dead(self) -> bool:
+        """Whether the writer was found dead."""
+        return self._held is not None
 
     def is_dead(self) -> bool:
         """Whether nothing is appended any more.
@@ -102,9 +109,19 @@ class Tail:
 
     def seek(self, recorded: int) -> None:
         """Go on behind the last record that the trail has."""
-        self._leave()
-        self.expected = recorded + 1
         self.ended = False
+        self.expected = recorded + 1
+        if self._segment is not None and self._segment.at != self.expected:
+            self._leave()
+
+    def back(self) -> None:
+        """Undo the last ``read``."""
+        self.expected, before = self._before
+        self.ended = False
+        if before is None or self._segment is None or before.first != self._segment.first:
+            self._leave()
+        else:
+            self._segment.offset, self._segment.at = before.offset, before.at
 
     def read(self, limit: int) -> Records | Gap | None:
         """The next records, at most so many; ``None`` where there is none for now.
@@ -114,6 +131,7 @@ class Tail:
         Raises:
             OSError: if the disk fails.
         """
+        self._before = self.expected, self._segment and replace(self._segment)
         # In this order: what is locked or listed is complete, and is read only then.
         dead = self.is_dead()
         firsts = segments(self.folder)
@@ -135,22 +153,21 @@ class Tail:
         return Records(self.expected - len(bodies), bodies) if bodies else None
 
     def oldest_us(self) -> int | None:
-        """The time of the next record, in microseconds since the epoch; nothing is moved on.
+        """The time of the next record, in microseconds since the epoch, or of one before.
 
         Raises:
             OSError: if the disk fails.
         """
-        probe = Tail(self.root, self.writer)
-        probe.expected = self.expected
-        if self._segment is not None:
-            probe._segment = replace(self._segment, descriptor=os.dup(self._segment.descriptor))
-        if self.is_dead():
-            probe._held = os.dup(self._held or 0)
-        try:
-            found = probe.read(1)
-        finally:
-            probe.close()
-        return BODY.unpack_from(found.bodies[0])[1] if isinstance(found, Records) else None
+        here = self._segment
+        if here is not None:
+            found = _time(os.pread(here.descriptor, _LONGEST, here.offset))
+            if found is not None:
+                return found
+        reached = here.first + 1 if here is not None else self.expected
+        for first in _from(segments(self.folder), reached):
+            with contextlib.suppress(FileNotFoundError), _opened(self.folder, first) as descriptor:
+                return _time(os.pread(descriptor, _LONGEST, 0))
+        return None
 
     def release(self, recorded: int) -> None:
         """Delete the segments of which the trail has everything.
@@ -276,6 +293,28 @@ def _later(segment: _Segment, following: int | None) -> tuple[int, int] | None:
                 return offset + match.start(), number
         offset += _WINDOW
     return None
+
+
+def _from(firsts: list[int], wanted: int) -> list[int]:
+    """The segments from the one on that should have a record."""
+    before = [first for first in firsts if first <= wanted]
+    return before[-1:] + firsts[len(before) :]
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, first: int) -> Iterator[int]:
+    descriptor = os.open(folder / segment_name(first), os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _time(chunk: bytes) -> int | None:
+    """The time in a frame, if it is whole."""
+    if len(chunk) < _HEAD or _whole(chunk, 0) is None:
+        return None
+    return int(BODY.unpack_from(chunk, _HEAD)[1])
 
 
 def _whole(window: bytes, position: int) -> int | None:

@@ -19,13 +19,13 @@ from pathlib import Path
 from engine.audit.outcome import WRITER_BITS
 
 # Length and CRC-32 of the body; the body is sequence, time and latency in microseconds, outcome.
-FRAME = struct.Struct("<IIQqI")
+FRAME = struct.Struct("<IIQqi")
 HEADER = struct.Struct("<II")
-BODY = struct.Struct("<QqI")
+BODY = struct.Struct("<Qqi")
 # What the drainer tells: the last record that was lost, and the last one that is committed.
 PROGRESS = struct.Struct("<QQ")
 MAX_BODY = (1 << 16) - HEADER.size
-MAX_LATENCY = (1 << 32) - 1
+MAX_LATENCY = (1 << 31) - 1
 
 # Datagrams: the drainer tells a writer what is committed, a writer asks the drainer to hurry.
 COMMITTED = "committed"
@@ -117,7 +117,7 @@ def listen(folder: Path, name: str) -> socket.socket:
     """
     (folder / name).unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listening.setblocking(False)
+    listening.settimeout(0)
     with short(folder) as place:
         listening.bind(f"{place}/{name}")
     return listening
@@ -127,6 +127,21 @@ def tell(sender: socket.socket, folder: Path, name: str, message: bytes) -> None
     """Send a datagram to a socket in a folder, if anybody listens and has room for it."""
     with suppress(OSError), short(folder) as place:
         sender.sendto(message, f"{place}/{name}")
+
+
+def quarantine(root: Path, name: str, content: bytes) -> None:
+    """Keep something that can't be drained, for whoever looks into it.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    folder = root / QUARANTINE
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / name).open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ _PAUSE = 0.1
 _SETTLED = 0.3
 _SELECT = """
 SELECT source_id, destination_id, destination_port, verdict, would_be, rule, layer, count(*)
-FROM zt_audit.decision WHERE time >= %s GROUP BY 1, 2, 3, 4, 5, 6, 7
+FROM zt_audit.trail WHERE time >= %s GROUP BY 1, 2, 3, 4, 5, 6, 7
 """
 
 

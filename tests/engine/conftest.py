@@ -29,7 +29,7 @@ class Database:
 
     def rows(self) -> int:
         with psycopg.connect(self.admin) as connection:
-            row = connection.execute("SELECT count(*) FROM zt_audit.decision").fetchone()
+            row = connection.execute("SELECT count(*) FROM zt_audit.trail").fetchone()
         assert row is not None
         return int(row[0])
 
