@@ -7,9 +7,10 @@ often prepares it once and appends it many times, until the view is another.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter_ns, time_ns
+from time import monotonic, perf_counter_ns, time_ns
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -96,6 +97,8 @@ class Decider:
         self.durability = durability
         self.metrics = metrics
         self.spool = spool
+        # When a record last could not be appended (``time.monotonic``).
+        self.failed_at = -math.inf
         self._append = spool.append
 
     def prepare(self, request: Request, layer: str) -> Prepared:
@@ -154,6 +157,7 @@ class Decider:
         self.metrics.lost(refused.verdict)
 
     def _say(self, error: OSError) -> None:
+        self.failed_at = monotonic()
         self.metrics.append_failure()
         _log.error("a record cannot be appended to the spool: %s", error.strerror or error)
 
