@@ -82,13 +82,17 @@ class Folders:
 
         The state comes last: while it is there, whoever finds it goes on with the removal.
         """
-        names = ("envoy", "svid", "postgres", "sockets", "state.new")
+        names = ("envoy", "evaluator", "svid", "postgres", "sockets", "state.new")
         files = (self.policies, self.locations, self.bundle, self.passwords)
         return (*files, *(self.root / name for name in names), self.state)
 
     def envoy(self, service: str) -> Path:
         """A sidecar's configuration, by the service's key."""
         return self.root / "envoy" / service
+
+    def evaluator(self, cluster: str) -> Path:
+        """The state of a cluster's evaluator: its spool, table and counters."""
+        return self.root / "evaluator" / cluster
 
     def svid(self, service: str) -> Path:
         """A service's SVID, by its key."""

@@ -157,10 +157,12 @@ async def _start_evaluator(
         **_environment(),
         "PYTHONPATH": str(_ROOT),
         "ZT_POLICY_PATH": str(mesh.folders.policies),
+        "ZT_STATE_PATH": str(mesh.folders.evaluator(cluster)),
         "ZT_LOCATIONS_PATH": str(mesh.folders.locations),
         "ZT_SVID_PATH": str(mesh.folders.svid(f"{cluster}/{name}")),
         "ZT_AUDIT_DSN": served.dsn(database.WRITER),
         "ZT_HOST": host,
+        "ZT_PLAINTEXT": "api",
         "ZT_API_HOST": serves.host,
         "ZT_API_PORT": str(serves.port),
     }

@@ -236,12 +236,19 @@ class Children:
         write_state(self.folders, State(identify(os.getpid()), processes, self.facts))
 
     def stop(self) -> None:
-        """End all children, and whatever they left behind."""
-        for name, child in self._running.items():
-            if child.poll() is None:
-                child.send_signal(self.programs[name].stop)
+        """End all children, and whatever they left behind; the first one last: others need it."""
+        names = list(self._running)
+        for wave in (names[1:], names[:1]):
+            self._stop(wave)
+        self._running.clear()
+        self._identities.clear()
+
+    def _stop(self, names: list[str]) -> None:
+        for name in names:
+            if self._running[name].poll() is None:
+                self._running[name].send_signal(self.programs[name].stop)
         deadline = time.monotonic() + GRACE
-        for child in self._running.values():
+        for child in map(self._running.__getitem__, names):
             while not _has_ended(child) and time.monotonic() < deadline:
                 time.sleep(_PAUSE)
             # Until it is reaped, the ID of a child, and so that of its group, is nobody else's.
@@ -249,8 +256,6 @@ class Children:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-        self._running.clear()
-        self._identities.clear()
 
 
 def _has_ended(child: subprocess.Popen[bytes]) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from lab.mesh.processes import Identity, Recorded, State, is_alive
 
 _SAMPLE = 1.0
 _DECISIONS = re.compile(rb"^zt_evaluation_duration_seconds_count (\S+)$", re.MULTILINE)
-_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+_PSS = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,24 @@ def _process(item: Recorded) -> Process:
 
 
 def _memory(identity: Identity) -> int | None:
+    """MiB of a process and its children; what they share counts once."""
     try:
-        pages = Path(f"/proc/{identity.pid}/statm").read_text(encoding="ascii").split()[1]
-    except (OSError, IndexError):
+        return sum(map(_proportional, _with_children(identity.pid))) // 1024
+    except OSError:
         return None
-    return int(pages) * _PAGE_KIB // 1024
+
+
+def _with_children(pid: int) -> Iterator[int]:
+    yield pid
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in file.read_text(encoding="ascii").split():
+            yield from _with_children(int(child))
+
+
+def _proportional(pid: int) -> int:
+    """KiB of a process: of a page that several share, its part."""
+    found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_bytes())
+    return int(found[1]) if found else 0
 
 
 def _uptime(identity: Identity) -> float:
