@@ -28,6 +28,8 @@ LOST = "zt_audit_lost_total"
 SPOOL_BYTES = "zt_audit_spool_bytes"
 SPOOL_AGE = "zt_audit_spool_oldest_seconds"
 ROWS = "zt_audit_rows_total"
+FAILING = "zt_audit_drainer_failing"
+REDATED = "zt_audit_redated_total"
 COMMITTED = "zt_audit_last_commit_timestamp_seconds"
 OVERFLOWS = "zt_metrics_overflows_total"
 
@@ -66,11 +68,17 @@ FAMILIES = {
     ),
     AUDIT: Family("gauge", "Whether decisions can be recorded."),
     APPEND_FAILURES: Family("counter", "Records that could not be appended to the spool."),
-    LOST: Family("counter", "Connections that were allowed without a record."),
-    SPOOL_BYTES: Family("gauge", "Bytes of records that are not in the database yet."),
-    SPOOL_AGE: Family("gauge", "Age of the oldest record that is not in the database yet."),
+    LOST: Family(
+        "counter", "Connections that were allowed without a record, and records that were lost."
+    ),
+    SPOOL_BYTES: Family(
+        "gauge", "Bytes of records in the spool; a segment goes once all of it is committed."
+    ),
+    SPOOL_AGE: Family("gauge", "For how long a record has been waiting for the database."),
     ROWS: Family("counter", "Records that were committed to the database."),
     COMMITTED: Family("gauge", "When records were last committed to the database."),
+    FAILING: Family("gauge", "Whether records cannot be committed now."),
+    REDATED: Family("counter", "Records that were committed under a later time than their own."),
     OVERFLOWS: Family("counter", "Counts that had to share a series, because there are so many."),
 }
 

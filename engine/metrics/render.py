@@ -51,6 +51,7 @@ def rendered(counted: Iterable[Reading], state: State) -> str:
     for reading in read:
         for series, value in reading.series:
             totals[series] += value
+    totals[families.LOST,] += state.drained.lost
     spent = durations((reading.histogram for reading in read), time.monotonic_ns())
     samples = {
         **_counted(totals),
@@ -87,16 +88,17 @@ def _buckets(spent: Durations) -> Iterator[Sample]:
 
 def _state(state: State, now: float) -> dict[str, list[Sample]]:
     policy, done = state.policy, state.drained
-    age = 0.0 if done.oldest is None else max(now - done.oldest, 0.0)
     plain = {
         families.READY: state.ready,
         families.STALE: bool(policy.problems),
         families.LOADED: policy.loaded_at,
         families.AUDIT: state.audit_available,
         families.SPOOL_BYTES: state.spool_bytes,
-        families.SPOOL_AGE: age,
+        families.SPOOL_AGE: done.waited(now),
         families.ROWS: done.rows,
         families.COMMITTED: done.last_commit,
+        families.FAILING: done.failing,
+        families.REDATED: done.redated,
     }
     samples: dict[str, list[Sample]] = {name: [("", (), v)] for name, v in plain.items()}
     samples[families.POLICY] = [("", [policy.revision], 1)]

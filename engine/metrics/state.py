@@ -9,19 +9,35 @@ from pathlib import Path
 
 import orjson
 
+from engine.audit.status import FILE
 from engine.policy.status import Status, read_status
 
-METRICS, POLICY, SPOOL, DRAINED = "metrics", "policy", "spool", "audit.json"
+METRICS, POLICY, SPOOL = "metrics", "policy", "spool"
 _PAGE = 4096
+_SILENT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What the drainer says in ``audit.json``; times are in seconds since the epoch."""
+    """What the drainer says of itself; times are in seconds since the epoch.
+
+    ``reported`` is when it said so: it does every few seconds, or it hangs.
+    """
 
     rows: int = 0
     last_commit: float = 0.0
     oldest: float | None = None
+    lost: int = 0
+    redated: int = 0
+    failing: bool = False
+    reported: float | None = None
+
+    def waited(self, now: float) -> float:
+        """For how long the oldest record has been waiting, or may have been."""
+        since = now if self.oldest is None else self.oldest
+        if self.reported is not None and now - self.reported > _SILENT:
+            since = min(since, self.reported)
+        return max(now - since, 0.0)
 
 
 def status(folder: Path) -> Status:
@@ -35,12 +51,16 @@ def status(folder: Path) -> Status:
 def drained(folder: Path) -> Drained:
     """What the drainer last said; nothing before it said anything."""
     try:
-        said = orjson.loads((folder / DRAINED).read_bytes())
-        oldest = said.get("oldest")
+        path = folder / FILE
+        said = orjson.loads(path.read_bytes())
         return Drained(
-            int(said.get("rows", 0)),
-            float(said.get("last_commit") or 0),
-            None if oldest is None else float(oldest),
+            rows=int(said.get("rows", 0)),
+            last_commit=float(said.get("last_commit") or 0),
+            oldest=None if said.get("oldest") is None else float(said["oldest"]),
+            lost=int(said.get("lost", 0)),
+            redated=int(said.get("redated", 0)),
+            failing=said.get("error") is not None,
+            reported=path.stat().st_mtime,
         )
     except (OSError, ValueError, TypeError, AttributeError):
         return Drained()

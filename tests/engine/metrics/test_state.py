@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.audit.status import DrainStatus
 from engine.metrics import state
 from engine.policy.status import Status, write_status
 
@@ -52,3 +53,20 @@ def test_the_policys_status_is_what_the_builder_left(tmp_path: Path) -> None:
     left = Status().put("r1").refuse(("no such service",))
     write_status(tmp_path / "policy", left)
     assert state.status(tmp_path) == left
+
+
+def test_the_drainers_word_is_taken(tmp_path: Path) -> None:
+    DrainStatus(rows=7, last_commit=100.5, oldest=90.0, error="no route", lost=1).write(tmp_path)
+    found = state.drained(tmp_path)
+    assert (found.rows, found.last_commit, found.lost, found.failing) == (7, 100.5, 1, True)
+    assert found.waited(100.0) == 10
+    DrainStatus(rows=7, last_commit=100.5).write(tmp_path)
+    assert not state.drained(tmp_path).failing
+
+
+def test_a_drainer_that_says_nothing_any_more_may_let_records_wait() -> None:
+    found = state.Drained(reported=1000.0)
+    assert found.waited(1005.0) == 0
+    assert found.waited(1060.0) == 60
+    assert state.Drained(oldest=900.0, reported=1000.0).waited(1060.0) == 160
+    assert state.Drained().waited(1060.0) == 0
