@@ -138,7 +138,7 @@ class Decider:
         try:
             self._append(outcome, time_ns() // 1000, 0)
         except OSError as error:
-            self._say(error)
+            self.not_appended(error)
             return False
         return True
 
@@ -151,12 +151,13 @@ class Decider:
         )
 
     def _lost(self, prepared: Prepared, error: OSError) -> None:
-        self._say(error)
+        self.not_appended(error)
         refused = prepared.refused
         self.metrics.bump(self.counter(prepared.request, refused))
         self.metrics.lost(refused.verdict)
 
-    def _say(self, error: OSError) -> None:
+    def not_appended(self, error: OSError) -> None:
+        """Count and tell that a record could not be appended."""
         self.failed_at = monotonic()
         self.metrics.append_failure()
         _log.error("a record cannot be appended to the spool: %s", error.strerror or error)
