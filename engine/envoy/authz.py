@@ -7,6 +7,7 @@ enforced, or what an ExternalService declares.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from time import perf_counter_ns
@@ -30,8 +31,9 @@ REASON_HEADER = "x-zt-reason"
 # Connections whose answers are remembered, and forgotten together: few enough that forgetting them
 # delays nobody by more than milliseconds.
 REMEMBERED = 1 << 14
-# The end of a certificate, of which most is its signature.
-_TAIL = -128
+# Nanoseconds between two looks at the certificate of the same source: reading it costs as much as
+# all else that is read.
+LOOK = 1_000_000_000
 _FORBIDDEN = 403
 
 _parse = CheckRequest.FromString
@@ -60,7 +62,7 @@ class Held(NamedTuple):
 class _Known:
     """What is known of a kind of connection under one view."""
 
-    __slots__ = ("address", "answers", "certificate", "prepared", "source")
+    __slots__ = ("address", "answers", "look", "prepared", "source")
 
     def __init__(self, prepared: Prepared, address: str) -> None:
         self.prepared = prepared
@@ -75,7 +77,8 @@ class _Known:
         declared = prepared.answer.source_known and prepared.request.source is not None
         self.source = prepared.request.source if declared else None
         self.address = address
-        self.certificate = ""
+        # When its certificate is looked at next, if it has a name to count it under.
+        self.look = 0.0 if declared else math.inf
 
 
 class Authorization:
@@ -111,8 +114,8 @@ class Authorization:
         if self._decider.view is not self._view:
             self._forget()
         known = self._known.get(key) or self._learn(key, attributes, channel)
-        if known.source is not None and known.certificate != source.certificate[_TAIL:]:
-            self._note_certificate(known, source.certificate)
+        if started >= known.look:
+            self._look(known, source.certificate, started)
         sequence = self._append(known.prepared, started)
         answer, refused = known.answers[attributes.HasField("request") and _by_http(attributes)]
         if sequence == NOT_RECORDED:
@@ -135,8 +138,8 @@ class Authorization:
         self._known[key] = known
         return known
 
-    def _note_certificate(self, known: _Known, certificate: str) -> None:
-        known.certificate = certificate[_TAIL:]
+    def _look(self, known: _Known, certificate: str, now: int) -> None:
+        known.look = now + LOOK
         if certificate:
             self._decider.metrics.certificate(str(known.source), known.address, certificate)
 

@@ -28,14 +28,15 @@ from engine.envoy.calls import ACCESS_LOGS, CHECK, PREFIX, CallError, Code, Inbo
 from engine.envoy.channel import Channel, channel_of
 from engine.tls import peer_of
 
+# Bytes that a stream may send before they are taken, and all of a connection together.
+_WINDOW = 64 << 10
+_CONNECTION_WINDOW = 1 << 20
 _SETTINGS = {
     ngh2.Setting.MAX_CONCURRENT_STREAMS: 1000,
     ngh2.Setting.MAX_HEADER_LIST_SIZE: 16 << 10,
-    ngh2.Setting.INITIAL_WINDOW_SIZE: 64 << 10,
+    ngh2.Setting.INITIAL_WINDOW_SIZE: _WINDOW,
 }
 _CONFIGURATION = ngh2.Configuration(
-    # What a stream of access logs may still send depends on what could be recorded.
-    auto_window_update=False,
     max_inbound_header_list_size=16 << 10,
     max_inbound_header_count=128,
     max_continuations=4,
@@ -44,8 +45,6 @@ _CONFIGURATION = ngh2.Configuration(
     stream_reset_rate_limit=(2000, 500),
     glitch_rate_limit=(1000, 100),
 )
-# Of all streams of a connection together: what access logs hold back leaves room for Checks.
-_CONNECTION_WINDOW = 4 << 20
 # Bytes that a connection reads before the others have their turn.
 _TURN = 64 << 10
 # Bytes of messages that are not complete, of one connection.
@@ -100,15 +99,15 @@ class _Route:
 class _Call:
     """A call that takes more than one frame. ``reports`` is ``None`` for a Check.
 
-    ``since`` is when its incomplete message began, ``unread`` the bytes that the peer may not
-    replace by others yet, ``ended`` whether the peer has said all, ``answered`` whether we have.
+    ``since`` is when its incomplete message began, ``stopped`` whether the peer may send no more
+    for now, ``ended`` whether it has said all, ``answered`` whether we have.
     """
 
     channel: Channel
     since: float
     reports: Reports | None = None
     inbox: Inbox = field(default_factory=Inbox)
-    unread: int = 0
+    stopped: bool = False
     ended: bool = False
     answered: bool = False
 
@@ -397,7 +396,7 @@ class Connection(asyncio.Protocol):
                     and _prefix(data) == (0, len(data) - _PREFIX_SIZE)
                 ):
                     del calls[stream_id]
-                    self._answer(stream_id, data[_PREFIX_SIZE:], call.channel, len(data))
+                    self._answer(stream_id, data[_PREFIX_SIZE:], call.channel)
                 else:
                     self._guard(stream_id, partial(self._take_piece, event))
             elif type(event) is RequestReceived:
@@ -482,16 +481,12 @@ class Connection(asyncio.Protocol):
         if type(call) is _Route:
             call = self._calls[stream_id] = _Call(call.channel, self._service.now)
         if type(call) is not _Call:
-            self._acknowledge(stream_id, len(data))
             return
         if not len(call.inbox):
             call.since = self._service.now
         call.inbox.add(data)
-        call.unread += len(data)
         self._require_room()
-        if call.reports is None:
-            self._release(stream_id, call)
-        elif not call.reports.waiting:
+        if call.reports is not None and not call.reports.waiting:
             self._go_on(stream_id, call)
         if event.end_stream:
             self._end(stream_id)
@@ -514,7 +509,7 @@ class Connection(asyncio.Protocol):
             if message is None or len(call.inbox):
                 raise CallError(Code.INTERNAL, "a Check is one message")
             del self._calls[stream_id]
-            self._answer(stream_id, message, call.channel, 0)
+            self._answer(stream_id, message, call.channel)
         elif not call.reports.waiting:
             self._go_on(stream_id, call)
 
@@ -535,6 +530,9 @@ class Connection(asyncio.Protocol):
                 self._go_idle(stream_id, call)
                 return
             reports.take(message)
+        if not call.stopped:
+            call.stopped = True
+            self._http.set_local_window_size(0, stream_id=stream_id)
         if not reports.failed:
             self._service.loop.call_soon(self._go_on_later, stream_id, call)
 
@@ -544,8 +542,10 @@ class Connection(asyncio.Protocol):
 
     def _go_idle(self, stream_id: int, call: _Call) -> None:
         """All that came is recorded."""
-        self._release(stream_id, call)
         if not call.ended:
+            if call.stopped:
+                call.stopped = False
+                self._http.set_local_window_size(_WINDOW, stream_id=stream_id)
             return
         del self._calls[stream_id]
         if len(call.inbox):
@@ -566,22 +566,12 @@ class Connection(asyncio.Protocol):
         if reports.waiting:
             self._service.keep(reports)
 
-    def _release(self, stream_id: int, call: _Call) -> None:
-        unread, call.unread = call.unread, 0
-        self._acknowledge(stream_id, unread)
-
-    def _acknowledge(self, stream_id: int, size: int) -> None:
-        """Let the peer send as many bytes again."""
-        if size:
-            self._http.acknowledge_received_data(size, stream_id)
-
     # --- Writing ----------------------------------------------------------------------------------
 
-    def _answer(self, stream_id: int, message: bytes, channel: Channel, size: int) -> None:
-        """Answer a Check, now or when its record is safe; its ``size`` may come again."""
+    def _answer(self, stream_id: int, message: bytes, channel: Channel) -> None:
+        """Answer a Check, now or when its record is safe."""
         try:
             answer = self._check(message, channel)
-            self._http.acknowledge_received_data(size, stream_id)
             if type(answer) is bytes:
                 self._send_answer(stream_id, answer)
             else:
@@ -611,7 +601,6 @@ class Connection(asyncio.Protocol):
         call = self._calls.pop(stream_id, None)
         if type(call) is _Call:
             self._leave_reports(call)
-            self._release(stream_id, call)
         self._send_status(stream_id, code, message)
         self._reset(stream_id)
 
