@@ -4,10 +4,11 @@ from hypothesis import strategies as st
 
 from engine.evaluate import Answer, Objection, Request, evaluate, without_audit
 from engine.locate import Locations
-from engine.snapshot import NOTHING, snapshot
+from engine.policy.build import snapshot_of
+from engine.policy.table import empty_snapshot
 from tests.engine.samples import API, CAUTIOUS, DB, LOCATIONS, NEW, WEB, in_force
 from tests.strategies import TODAY, policies
-from zt.decide import Verdict, decide
+from zt.decide import Verdict, decide, decision_table
 from zt.model import Phase, Policy
 
 ALLOW, DENY = Verdict.ALLOW, Verdict.DENY
@@ -63,7 +64,7 @@ def test_an_objection_denies_what_a_rule_grants_and_still_names_the_rule() -> No
 
 
 def test_without_any_policy_everything_is_denied() -> None:
-    answer = evaluate(NOTHING, LOCATIONS, Request(WEB, NEW, 5432))
+    answer = evaluate(empty_snapshot(), LOCATIONS, Request(WEB, NEW, 5432))
     assert (answer.verdict, answer.reason) == (DENY, "no_policy")
 
 
@@ -78,11 +79,11 @@ def test_what_cannot_be_recorded_is_denied_where_enforced_and_passes_where_obser
 def test_no_answer_is_wider_than_the_decision_unless_the_phase_says_so(
     drawn: Policy, data: st.DataObject
 ) -> None:
-    current = snapshot(drawn, TODAY)
-    parties = [*current.table.selectors, "spiffe://hanzo.ai/nobody/at/all"]
+    current, table = snapshot_of(drawn, TODAY), decision_table(drawn, TODAY)
+    parties = [*table.selectors, "spiffe://hanzo.ai/nobody/at/all"]
     source, destination = data.draw(st.sampled_from(parties)), data.draw(st.sampled_from(parties))
-    port = data.draw(st.sampled_from([*current.table.ports.get(destination, ()), 1]))
-    decision = decide(current.table, source, destination, port)
+    port = data.draw(st.sampled_from([*table.ports.get(destination, ()), 1]))
+    decision = decide(table, source, destination, port)
     answer = evaluate(current, Locations(), Request(source, destination, port))
     assert (answer.would_be, answer.rule) == (decision.verdict, decision.rule)
     if answer.phase is Phase.ENFORCE:
