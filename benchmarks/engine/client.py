@@ -48,7 +48,8 @@ ALLOWED = "allowed"
 class Load:
     """What a load run measured; latencies in microseconds.
 
-    ``marked`` is how many answers allowed, ``last`` the number of the request that would be next.
+    ``marked`` is how many answers allowed, ``last`` the number of the request that would be next,
+    ``busy`` the share of its core that the load program used.
     """
 
     connections: int
@@ -63,6 +64,7 @@ class Load:
     p99_us: float
     p999_us: float
     max_us: float
+    busy: float
 
     @property
     def under_way(self) -> float:

@@ -61,7 +61,7 @@ def running(launch: Launch, port: int, probe: bytes, patience: float) -> Iterato
             stderr=errors,
         )
     try:
-        _wait(process, port, probe, started + patience)
+        _wait(process, launch.errors, (port, probe), started + patience)
         yield Running(process, port, time.perf_counter() - started)
     finally:
         _kill(process)
@@ -96,10 +96,13 @@ def _pss(process: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, probe: bytes, end: float) -> None:
-    while not _answers(port, probe):
+def _wait(
+    process: subprocess.Popen[bytes], errors: Path, probe: tuple[int, bytes], end: float
+) -> None:
+    while not _answers(*probe):
         if process.poll() is not None:
-            raise ServerError(f"ended with {process.returncode}")
+            said = errors.read_text().splitlines()[-1:]
+            raise ServerError(f"ended with {process.returncode}: {' '.join(said)}")
         if time.perf_counter() > end:
             raise ServerError("was not ready in time")
         time.sleep(_LOOK)

@@ -50,7 +50,8 @@ def conditions(machine: Machine, ceiling: Load) -> str:
 - `distinct`: so many requests that none recurs soon (at 10 rules only refusals can be distinct);
   `repeated`: the same {REPEATED:,} over and over; `one`: one connection, distinct requests. Memory
   is the PSS of all processes of a server after the `distinct` run. `under way` is requests/s times
-  mean latency: {CONNECTIONS}, by Little's law, if the figures agree.
+  mean latency: {CONNECTIONS}, by Little's law, if the figures agree; `client %` is how busy the
+  client kept its core.
 - Answers were compared first: the verdict, and the rule where it is told.
 """
 
@@ -71,9 +72,9 @@ def size_report(figures: SizeFigures) -> str:
 def _servers(servers: Sequence[ServerFigures]) -> Iterator[str]:
     yield (
         "| server | load s | MiB | distinct /s | p50 us | p99 us | times OPA | repeated /s "
-        "| one: p50 us | p99 us | under way | missing |"
+        "| one: p50 us | p99 us | under way | client % | missing |"
     )
-    yield "|---|" + "---:|" * 11
+    yield "|---|" + "---:|" * 12
     best = best_opa(servers)
     for one in servers:
         if one.distinct is None or one.repeated is None or one.single is None:
@@ -86,7 +87,7 @@ def _servers(servers: Sequence[ServerFigures]) -> Iterator[str]:
             f"| {many.per_second:,.0f} | {many.p50_us:,.0f} | {many.p99_us:,.0f} "
             f"| {many.per_second / best if best else 0:.2f} | {one.repeated.per_second:,.0f} "
             f"| {single.p50_us:,.0f} | {single.p99_us:,.0f} "
-            f"| {many.under_way:.2f} | {one.missing} |"
+            f"| {many.under_way:.2f} | {many.busy:.0%} | {one.missing} |"
         )
     yield from (f"\n{one.name}: {line}" for one in servers for line in one.wrong[:5])
 

@@ -56,6 +56,7 @@ type report struct {
 	P99       float64 `json:"p99_us"`
 	P999      float64 `json:"p999_us"`
 	Most      float64 `json:"max_us"`
+	Busy      float64 `json:"busy"`
 }
 
 func main() {
@@ -119,7 +120,7 @@ func run(address string, requests [][]byte, connections, first int, seconds floa
 	}
 	next, made := first%len(requests), report{}
 	latencies := make([]time.Duration, 0, fewAnswers)
-	start := time.Now()
+	start, spent := time.Now(), processor()
 	end := start.Add(time.Duration(seconds * float64(time.Second)))
 	for number := range all {
 		if err := send(&all[number], requests[next]); err != nil {
@@ -169,8 +170,18 @@ func run(address string, requests [][]byte, connections, first int, seconds floa
 	}
 	made.Last = next
 	made.Seconds = now.Sub(start).Seconds()
+	made.Busy = (processor() - spent) / made.Seconds
 	summarize(&made, latencies)
 	return made, nil
+}
+
+// processor is the seconds of processor time that this process has had.
+func processor() float64 {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
 }
 
 func open(one *connection, address string) error {
