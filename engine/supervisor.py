@@ -28,6 +28,7 @@ _LOOK = 0.5
 _WORKER_GRACE = 8.0
 _DRAIN_GRACE = 27.0
 _BACKLOG = 4096
+_BUILDER_NICENESS = 10
 _WORKER, _DRAINER, _BUILDER, _WATCH = "worker", "drainer", "builder", "pods"
 # Imported before anything is forked: its pages are shared, and a worker that died is soon back.
 _SHARED = ("engine.worker", "engine.policy.build", "engine.audit.drain")
@@ -125,6 +126,7 @@ class _Policy:
     def _build(self) -> int:
         from engine.policy.build import build  # noqa: PLC0415 - imported by supervise, before
 
+        os.nice(_BUILDER_NICENESS)  # whoever answers goes first
         build(self._settings.policy_path, self._settings.policy, _today())
         return 0
 

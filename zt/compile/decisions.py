@@ -65,10 +65,10 @@ def read(text: str) -> Decisions:
     Raises:
         ValueError: if the text is not such a table, or is not as it was written.
     """
-    content = _parse(text)
+    content, revision = _parse(text)
     return Decisions(
         _table(content),
-        _revision(content),
+        revision,
         {
             item["id"].removeprefix(EXTERNAL): tuple(item["cidrs"])
             for item in content["externals"]
@@ -102,19 +102,20 @@ def revision(effective: Effective, table: DecisionTable) -> str:
     return _revision(content)
 
 
-def _parse(text: str) -> dict[str, Any]:
-    """The content, once version and revision have been checked."""
+def _parse(text: str) -> tuple[dict[str, Any], str]:
+    """The content and its revision, once version and revision have been checked."""
     try:
         content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{PATH} is not JSON: {error}; compile it again") from None
     if not isinstance(content, dict) or content.pop("apiVersion", None) != API_VERSION:
         raise ValueError(f"{PATH} is not a decision table of {API_VERSION}: compile it again")
-    if content.pop("revision", None) != _revision(content):
+    revision = content.pop("revision", None)
+    if revision != _revision(content):
         raise ValueError(
             f"{PATH} is not as it was compiled: its revision differs; compile it again"
         )
-    return content
+    return content, revision
 
 
 def _revision(content: dict[str, Any]) -> str:
