@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
-from uuid import UUID
 
 from engine.audit.chain import leaf_prefix, root_of
 from engine.audit.frames import Records
 from engine.audit.layout import BODY
-from engine.audit.outcome import Outcome, decode, record_id
+from engine.audit.outcome import decode, record_id
 from zt.decide import Verdict
 
 DAY_US = 86_400_000_000
 _HOUR_US = 3_600_000_000
-_MAX_OUTCOMES = 65_536
+_MAX_OUTCOMES = 1 << 15
 _FAR = 1 << 63
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,10 +30,11 @@ _ROW = struct.Struct("!hiQQiqi16sii")
 
 
 class Known(NamedTuple):
-    """An outcome and its ID."""
+    """An outcome's ID, its edge, and what it adds to the counts: allowed, denied, would deny."""
 
     id: bytes
-    outcome: Outcome
+    edge: tuple[str, str, int]
+    adds: tuple[int, int, int]
 
 
 class Outcomes(dict[bytes, Known]):
@@ -51,21 +51,9 @@ class Outcomes(dict[bytes, Known]):
 class Count:
     """How many decisions of one outcome were made in an hour, and when the last one was."""
 
-    outcome: Outcome
+    outcome: Known
     number: int
     last_us: int
-
-
-class EdgeCount(NamedTuple):
-    """What is added to the counts of an edge; ``last_seen`` is in the hour that it is of."""
-
-    source: str
-    destination: str
-    port: int
-    allowed: int
-    denied: int
-    would_deny: int
-    last_seen: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +69,22 @@ class Batch:
     new: dict[bytes, Known]
     counts: list[Count]
 
-    def outcome_columns(self) -> list[list[object]]:
-        """The new outcomes, a list a column: their IDs, then as ``Outcome`` has them.
+    def new_outcomes(self) -> str:
+        """The new outcomes: a JSON array of their encodings."""
+        return f"[{b','.join(self.new).decode()}]"
 
-        All writers insert in the same order, so that none waits for another in a circle.
-        """
-        columns: list[list[object]] = [[] for _ in range(14)]
-        for known in sorted(self.new.values()):
-            for column, value in zip(columns, _values(known), strict=True):
-                column.append(value)
-        return columns
-
-    def count_columns(self) -> list[list[object]]:
-        """The counts of edges, a list a column, as ``EdgeCount`` has them."""
-        return [list(column) for column in zip(*map(_edge_count, self.counts), strict=True)]
+    def edges(self) -> list[list[object]]:
+        """What is added to the counts of edges, a list a column of ``zt_audit.add_counts``."""
+        sums: dict[tuple[object, ...], list[int]] = {}
+        for count in self.counts:
+            total = sums.setdefault(
+                (*count.outcome.edge, count.last_us // _HOUR_US), [0, 0, 0, -_FAR]
+            )
+            for index, flag in enumerate(count.outcome.adds):
+                total[index] += flag * count.number
+            total[-1] = max(total[-1], count.last_us)
+        rows = ((*edge[:-1], *total[:-1], moment(total[-1])) for edge, total in sums.items())
+        return [list(column) for column in zip(*rows, strict=True)]
 
 
 def days(bodies: Iterable[bytes]) -> set[int]:
@@ -135,7 +125,7 @@ def prepare(writer: int, records: Records, outcomes: Outcomes) -> Batch:
         since, until = min(since, time_us), max(until, time_us)
         count = counts.get((identifier, time_us // _HOUR_US))
         if count is None:
-            counts[identifier, time_us // _HOUR_US] = Count(known.outcome, 1, time_us)
+            counts[identifier, time_us // _HOUR_US] = Count(known, 1, time_us)
         else:
             count.number += 1
             count.last_us = max(count.last_us, time_us)
@@ -159,41 +149,13 @@ def outcome_id(encoded: bytes) -> bytes:
 
 
 def _known(encoded: bytes) -> Known:
-    return Known(outcome_id(encoded), decode(encoded))
-
-
-def _values(known: Known) -> tuple[object, ...]:
-    outcome = known.outcome
-    return (
-        UUID(bytes=known.id),
-        outcome.verdict.value,
-        outcome.would_be.value,
-        outcome.phase.value,
-        outcome.source_id,
-        outcome.source_pod,
-        outcome.source_node,
-        outcome.destination_id,
-        outcome.destination_port,
-        outcome.rule,
-        outcome.reason,
-        outcome.layer,
-        outcome.revision,
-        outcome.on_behalf_of,
-    )
-
-
-def _edge_count(count: Count) -> EdgeCount:
-    outcome, number = count.outcome, count.number
+    outcome = decode(encoded)
     allowed = outcome.verdict is Verdict.ALLOW
     would_deny = allowed and outcome.would_be is Verdict.DENY
-    return EdgeCount(
-        outcome.source_id or "",
-        outcome.destination_id,
-        outcome.destination_port,
-        number if allowed else 0,
-        0 if allowed else number,
-        number if would_deny else 0,
-        moment(count.last_us),
+    return Known(
+        outcome_id(encoded),
+        (outcome.source_id or "", outcome.destination_id, outcome.destination_port),
+        (int(allowed), int(not allowed), int(would_deny)),
     )
 
 
