@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 # All that the supervisor waits for; its children get them as usual.
 SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _LONGEST_PAUSE = 10.0
 _STEADY = 30.0
 
@@ -108,6 +108,7 @@ def _fork(child: Child) -> int:
     code = 1
     try:
         _end_with(parent)
+        _be_called(child.name)
         _as_usual()
         code = child.body()
     except BaseException:  # noqa: BLE001 - it must not go on as its parent
@@ -122,6 +123,11 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _be_called(name: str) -> None:
+    """What ps and top show of this process."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, f"zt-{name}".encode())
 
 
 def _as_usual() -> None:

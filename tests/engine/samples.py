@@ -4,6 +4,8 @@ import asyncio
 import errno
 import inspect
 import os
+import ssl
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -195,6 +197,17 @@ class Authority:
             ("bundle.pem", self.bundle),
         ):
             (folder / name).write_bytes(content)
+
+    def client(self, spiffe: str | None) -> ssl.SSLContext:
+        """TLS of a client that trusts this CA, with an SVID or without."""
+        context = ssl.create_default_context(cadata=self.bundle.decode())
+        context.check_hostname = False
+        if spiffe is not None:
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(b"".join(self.issue(spiffe)))
+                file.flush()
+                context.load_cert_chain(file.name)
+        return context
 
     def _builder(self, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
