@@ -147,8 +147,8 @@ def _figures(graph: Json, over: View) -> Html:
         *(
             (f"{count:,}", words, "in 24 hours", kind if count else "")
             for kind, words, count in (
-                (Kind.UNDECLARED, "would be refused", _count(over.strays, Kind.UNDECLARED)),
-                (Kind.REFUSED, "refused edges", _count(over.strays, Kind.REFUSED)),
+                (Kind.UNDECLARED, "would be refused", over.found[Kind.UNDECLARED]),
+                (Kind.REFUSED, "refused edges", over.found[Kind.REFUSED]),
             )
         ),
     ]
@@ -165,21 +165,17 @@ def _figure(figure: str, words: str, note: str, kind: str) -> Html:
     )
 
 
-def _count(strays: Iterable[Stray], kind: Kind) -> int:
-    return sum(stray.kind is kind for stray in strays)
-
-
 def _attention(parts: Parts, over: View, known: Names) -> Iterator[Html]:
     if parts.edges is None:
         yield element("p", "The audit trail cannot be read now.", class_="panel alarm")
     found: list[tuple[int, Declared | Stray]] = [
         *enumerate(over.strays),
-        *((index, edge) for index, edge in enumerate(over.declared) if edge.traffic.denied),
+        *((index, edge) for index, edge in enumerate(over.declared) if edge.troubled),
     ]
     if not found:
         return
     items = (_item(index, edge, known) for index, edge in found[:_LISTED])
-    more = len(found) - _LISTED
+    more = over.found.total() + len(found) - len(over.strays) - _LISTED
     yield element(
         "section",
         element("h2", "Needs attention"),

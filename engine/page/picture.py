@@ -19,7 +19,6 @@ Json = dict[str, Any]
 Box = Sequence[float]
 Point = tuple[float, float]
 
-STRAYS_DRAWN = 200
 UNDECLARED_DRAWN = 40
 _MARGIN, _GAP, _HEADER = 16.0, 14.0, 24.0
 _HEIGHT, _CHARACTER, _NARROWEST, _WIDEST = 40.0, 7.2, 96.0, 260.0
@@ -82,7 +81,7 @@ def svg(drawn: Picture, view: View, arrows: Iterable[Json], names: Names) -> Htm
         element("g", *_lines(drawn, view.declared, names)),
         element("g", *(_arrow(arrow) for arrow in arrows), class_="arrows"),
         element("g", *_nodes(drawn, names)),
-        element("g", *_strays(drawn, strays[:STRAYS_DRAWN], names)),
+        element("g", *_strays(drawn, strays, names)),
         id="graph",
         class_="graph",
         role="group",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,8 @@ from zt.decide import Verdict
 
 Json = dict[str, Any]
 Pair = tuple[str, str]
+
+STRAYS_SHOWN = 200
 
 
 class Kind(StrEnum):
@@ -68,6 +70,11 @@ class Declared:
         """Whether it was seen."""
         return Kind.UNSEEN if self.traffic == Traffic() else Kind.SEEN
 
+    @property
+    def troubled(self) -> bool:
+        """Whether calls were refused that are granted."""
+        return self.traffic.denied > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Stray:
@@ -82,15 +89,14 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All edges of the page; strays with most calls first."""
+    """All edges of the page; strays with most calls first, and no more than can be looked at.
+
+    ``found`` counts all of them, by kind.
+    """
 
     declared: tuple[Declared, ...]
     strays: tuple[Stray, ...]
-
-    @property
-    def troubled(self) -> tuple[Declared, ...]:
-        """Edges that are granted and were refused all the same."""
-        return tuple(edge for edge in self.declared if edge.traffic.denied)
+    found: Counter[Kind]
 
 
 @dataclass
@@ -121,12 +127,14 @@ def view(graph: Json, table: Table, seen: Iterable[Edge]) -> View:
         else:
             kind = Kind.REFUSED if edge.denied else Kind.UNDECLARED
             strays[pair, kind].add(edge)
+    ordered = _ordered(
+        Stray(*pair, kind, found.traffic, dict(found.by_port))
+        for (pair, kind), found in strays.items()
+    )
     return View(
         tuple(_declared(item, granted) for item in graph["edges"]),
-        _ordered(
-            Stray(*pair, kind, found.traffic, dict(found.by_port))
-            for (pair, kind), found in strays.items()
-        ),
+        ordered[:STRAYS_SHOWN],
+        Counter(stray.kind for stray in ordered),
     )
 
 
