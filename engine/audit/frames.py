@@ -145,6 +145,9 @@ class Tail:
             if following is not None and following <= self.expected:
                 self._leave()
             elif bodies or (following is None and not dead):
+                if segment is not None and segment.offset == 0:
+                    # Nothing is in it, so the writer may yet put another in its place.
+                    self._leave()
                 break
             else:
                 gap = self._beyond(segment, following)
@@ -158,6 +161,8 @@ class Tail:
         Raises:
             OSError: if the disk fails.
         """
+        if self.ended:
+            return None
         here = self._segment
         if here is not None:
             found = _time(os.pread(here.descriptor, _LONGEST, here.offset))
