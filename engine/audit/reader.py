@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -141,7 +141,7 @@ class AuditReader:
             outcomes = await _outcomes(connection, query)
             return await _page(connection, query, outcomes)
 
-    async def stream(self, query: Query) -> AsyncIterator[AuditRecord]:
+    async def stream(self, query: Query) -> AsyncGenerator[AuditRecord, None]:
         """All records, newest first, whatever the query's limit.
 
         Between pages the database is left alone, however slowly this is read.

@@ -262,8 +262,8 @@ def delete_outcome(trail: Trail, random: Random) -> None:
 def add_outcome(trail: Trail, random: Random) -> None:
     trail.run(
         "INSERT INTO zt_audit.outcome SELECT gen_random_uuid(), verdict, would_be, phase,"
-        " source_id, source_pod, source_node, destination_id, destination_port, rule, reason, layer,"
-        " revision"
+        " source_id, source_pod, source_node, destination_id, destination_port, rule, reason,"
+        " layer, revision"
         " FROM zt_audit.outcome ORDER BY id OFFSET %s LIMIT 1",
         random.randrange(3),
     )
