@@ -88,12 +88,21 @@ def family(process: int) -> list[int]:
     return [process, *(one for child in listed.split() for one in family(int(child)))]
 
 
+def peak(process: int) -> int:
+    """The most memory that a process has had, in KiB; 0 once it has ended."""
+    return _kibibytes(Path(f"/proc/{process}/status"), "VmHWM:")
+
+
 def _pss(process: int) -> int:
+    return _kibibytes(Path(f"/proc/{process}/smaps_rollup"), "Pss:")
+
+
+def _kibibytes(path: Path, name: str) -> int:
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        lines = path.read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
 def _wait(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from benchmarks.engine.processes import (
     ServerError,
     free_port,
     on_core,
+    peak,
     running,
 )
 from benchmarks.engine.timing import Timing, write_asks
@@ -34,6 +34,7 @@ from zt.compile.decisions import PATH
 CONNECTIONS = 16
 REPEATED = 1_000
 _WARM_UP_SECONDS = 0.5
+_LOOK = 0.01
 _ROOT = Path(__file__).parents[2]
 
 
@@ -213,11 +214,13 @@ def _build(name: str, source: Path, folder: Path) -> Build:
         cwd=_ROOT,
         stderr=subprocess.DEVNULL,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    most = 0
+    while process.poll() is None:
+        most = max(most, peak(process.pid))
+        time.sleep(_LOOK)
     if process.returncode != 0:
         raise ServerError(f"the builder refuses {name}")
-    return Build(name, time.perf_counter() - started, usage.ru_maxrss / 1024)
+    return Build(name, time.perf_counter() - started, most / 1024)
 
 
 def _json(program: tuple[str, ...], arguments: tuple[str | Path, ...]) -> dict[str, Any]:
