@@ -1,213 +1,265 @@
-"""The HTTP API on port 8054 (HIP-54, "API Endpoints")."""
+"""The HTTP API on port 8054 (HIP-54, "API Endpoints").
+
+Questions are answered by ``engine.http.fast`` before they come here; what is here answers them in
+the same words, and everything else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
+import orjson
 import psycopg
-from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
-from pydantic import AwareDatetime, BaseModel, Field
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 
-from engine.audit import AuditRecord
-from engine.decider import Decider
-from engine.http.documents import documents
+from engine.audit.reader import Edge
 from engine.evaluate import Request as Connection
-from engine.metrics.metrics import CONTENT_TYPE
+from engine.http import shelf, trail
+from engine.http.bodies import body_of
+from engine.http.callers import Action, allowed, caller_of, reason_of
+from engine.http.change import YAML_TYPES, put_policy
+from engine.http.description import JSON, NDJSON, YAML, describe, responses, sends
+from engine.http.documents import Kind
+from engine.http.explain import Explainer
+from engine.http.guard import LoopbackNames
+from engine.http.parts import Parts
+from engine.http.problems import Fault, Refused, invalid, not_found
+from engine.http.questions import LAYER, about, answered, parse, parse_batch
+from engine.http.records import is_safe
+from engine.http.refusals import add_refusals
+from engine.metrics.render import render
+from engine.metrics.text import CONTENT_TYPE
+from engine.page.assets import HEADERS, assets
+from engine.page.page import Parts as Shown
 from engine.page.page import page
-from engine.policy.store import PolicyStore
-from engine.audit.reader import AuditReader, Cursor, Edge, parse_cursor
-from engine.audit.reader import Query as Filter
-from zt.decide import Verdict
 from zt.values import MAX_PORT
 
-LAYER = "api"
-_UNPROCESSABLE = 422
-_UNAVAILABLE = 503
-_MAX_PAGE = 1000
+__all__ = ["Parts", "create_app"]
 
 Json = dict[str, Any]
+Name = Annotated[
+    str, Path(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="metadata.name")
+]
+Kinds = Annotated[Kind | None, Query(description="where documents of two kinds have the name")]
+Party = Annotated[str, Query(min_length=1, max_length=512)]
+Port = Annotated[int, Query(ge=1, le=MAX_PORT)]
+Guard = Callable[[Request], Awaitable[None]]
 
-
-class Question(BaseModel):
-    """May this source call that port of this destination? Both are SPIFFE IDs."""
-
-    source: Annotated[str, Field(max_length=512)]
-    destination: Annotated[str, Field(max_length=512)]
-    port: Annotated[int, Field(ge=1, le=MAX_PORT)]
-    pod: Annotated[str | None, Field(max_length=253, description="the source's pod")] = None
-    node: Annotated[str | None, Field(max_length=253, description="the source's node")] = None
-
-
-class AuditFilter(BaseModel, extra="forbid"):
-    """Which records of the trail, and how many; ``until`` is exclusive."""
-
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-    verdict: Verdict | None = None
-    source: str | None = None
-    destination: str | None = None
-    rule: str | None = None
-    cursor: str | None = None
-    limit: Annotated[int, Field(ge=1, le=_MAX_PAGE)] = 100
-
-    def query(self) -> Filter:
-        """The query of the trail."""
-        try:
-            after = parse_cursor(self.cursor) if self.cursor else None
-        except ValueError as error:
-            raise HTTPException(_UNPROCESSABLE, str(error)) from None
-        return Filter(
-            since=self.since,
-            until=self.until,
-            verdict=self.verdict,
-            source=self.source,
-            destination=self.destination,
-            rule=self.rule,
-            after=after,
-            limit=self.limit,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the API needs; ``audit_available`` tells whether the trail can be written now."""
-
-    store: PolicyStore
-    decider: Decider
-    reader: AuditReader
-    audit_available: Callable[[], bool]
+# Decisions of a batch that are taken before others have their turn.
+_AT_A_TIME = 100
+_SEEN = timedelta(hours=24)
+_DESCRIPTION = "Who may call whom, as the mesh's policies have it, and who did."
 
 
 def create_app(parts: Parts) -> FastAPI:
     """The application."""
-    app = FastAPI(title="Hanzo ZT policy engine", version="1")
-    _add_decisions(app, parts)
+    app = FastAPI(
+        title="Hanzo ZT policy engine",
+        version="1",
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    add_refusals(app)
+    app.add_middleware(LoopbackNames)
+    _add_questions(app, parts)
+    _add_policies(app, parts)
     _add_trail(app, parts)
-    _add_page(app, parts)
-    app.add_exception_handler(psycopg.Error, _audit_unreachable)
+    _add_others(app, parts)
     return app
 
 
-def _add_decisions(app: FastAPI, parts: Parts) -> None:
-    @app.post("/v1/evaluate")
-    async def evaluate(question: Question) -> Json:
-        """Decide one connection, and record the decision."""
-        request = Connection(
-            source=question.source,
-            destination=question.destination,
-            port=question.port,
-            pod=question.pod,
-            node=question.node,
-        )
-        decided = await parts.decider.decide(request, LAYER)
-        answer = decided.answer
-        return {
-            "decision": answer.verdict,
-            "rule": answer.rule,
-            "reason": answer.reason,
-            "phase": answer.phase,
-            "wouldBe": answer.would_be,
-            "revision": answer.revision,
-            "decisionId": decided.id,
-            "latency_us": decided.latency_us,
-        }
+def _needs(parts: Parts, action: Action) -> Guard:
+    """A dependency that lets nobody pass who may not do this."""
 
-    @app.get("/v1/policies")
-    async def policies() -> Json:
-        """The policies in force, and what is wrong with a change that was left out."""
-        resolved = parts.store.current.effective
-        return {
-            "revision": parts.store.current.revision,
-            "policies": documents(resolved.policy) if resolved else [],
-            "problems": [str(problem) for problem in parts.store.problems],
-        }
+    async def guard(request: Request) -> None:
+        _require(parts, request, action)
+
+    return guard
+
+
+def _require(parts: Parts, request: Request, action: Action, *ends: str) -> None:
+    problem = allowed(caller_of(request.scope), parts.snapshot, action, ends)
+    if problem is not None:
+        parts.decider.metrics.unknown_caller(reason_of(problem))
+        raise Refused(problem)
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), media_type=JSON)
+
+
+# --- Questions ------------------------------------------------------------------------------------
+
+
+def _add_questions(app: FastAPI, parts: Parts) -> None:
+    bodies = (400, 408, 413, 422)
+
+    @app.post(
+        "/v1/evaluate", responses=responses("Answer", *bodies), openapi_extra=sends("Question")
+    )
+    async def evaluate(request: Request) -> Response:
+        """Decide one connection, and record the decision."""
+        connection = parse(await body_of(request))
+        _require(parts, request, Action.ASK, *about(connection))
+        return _json(await _decided(parts, connection))
+
+    @app.post(
+        "/v1/evaluate:batch",
+        responses=responses("Answers", *bodies),
+        openapi_extra=sends("Questions"),
+    )
+    async def batch(request: Request) -> Response:
+        """Decide many connections, each with a record; one bad question refuses them all."""
+        connections = parse_batch(await body_of(request))
+        for connection in connections:
+            _require(parts, request, Action.ASK, *about(connection))
+        answers = []
+        for start in range(0, len(connections), _AT_A_TIME):
+            some = connections[start : start + _AT_A_TIME]
+            answers += await asyncio.gather(*(_decided(parts, one) for one in some))
+        return _json({"answers": answers})
+
+    explainer = Explainer(parts)
+
+    @app.get("/v1/explain", responses=responses("Explanation", 422))
+    async def explain(request: Request, source: Party, destination: Party, port: Port) -> Response:
+        """Tell why a connection is allowed, or not, and by which planes; nothing is recorded."""
+        _require(parts, request, Action.ASK, source, destination)
+        return _json(await explainer.explain(source, destination, port))
+
+
+async def _decided(parts: Parts, connection: Connection) -> Json:
+    """Decide, and wait until the record is safe."""
+    decided = parts.decider.decide(connection, LAYER)
+    if decided.sequence and not await is_safe(parts.decider, decided.sequence):
+        refused = parts.decider.prepare(connection, LAYER).refused
+        decided = replace(decided, answer=refused)
+    return answered(decided)
+
+
+# --- Policies -------------------------------------------------------------------------------------
+
+
+def _add_policies(app: FastAPI, parts: Parts) -> None:
+    reads = [Depends(_needs(parts, Action.READ))]
+
+    @app.get("/v1/policies", dependencies=reads, responses=responses("Policies"))
+    async def policies() -> Response:
+        """List the policies in force, and what is wrong with a change that was left out."""
+        async with parts.reading.taken():
+            return await shelf.policies(parts)
+
+    @app.get(
+        "/v1/policies/{name}",
+        dependencies=reads,
+        responses=responses("Policy", 404, 409, 422, also=YAML),
+    )
+    async def policy(name: Name, request: Request, kind: Kinds = None) -> Response:
+        """One policy in force; its ETag is what a change has to name."""
+        async with parts.reading.taken():
+            return await shelf.policy(parts, name, kind, request)
+
+    refusals = (400, 404, 408, 409, 412, 413, 415, 422, 428)
+
+    @app.put(
+        "/v1/policies/{name}",
+        responses=responses("Changed", *refusals) | {201: responses("Changed")[200]},
+        openapi_extra=sends("Policy", *YAML_TYPES[:1]),
+    )
+    async def change(name: Name, request: Request, kind: Kinds = None) -> Response:
+        """Change one policy, or add one."""
+        return await put_policy(parts, name, kind, request)
+
+
+# --- The trail ------------------------------------------------------------------------------------
 
 
 def _add_trail(app: FastAPI, parts: Parts) -> None:
-    @app.get("/v1/audit")
-    async def audit(filters: Annotated[AuditFilter, Query()]) -> Json:
-        """Decisions, newest first; ``next`` is the cursor of the page that follows."""
-        records = await parts.reader.records(filters.query())
-        full = len(records) == filters.limit
-        last = Cursor(records[-1].time, records[-1].id) if full else None
-        return {"records": list(map(audit_json, records)), "next": str(last) if last else None}
+    reads = [Depends(_needs(parts, Action.READ))]
 
-    @app.get("/v1/graph")
-    async def graph(since: AwareDatetime | None = None) -> Json:
+    @app.get("/v1/audit", dependencies=reads, responses=responses("Records", 422, also=NDJSON))
+    async def audit(filters: Annotated[trail.AuditFilter, Query()], request: Request) -> Response:
+        """Decisions, newest first: a page, or as NDJSON all that match."""
+        try:
+            query = filters.query()
+        except ValueError as error:
+            raise Refused(invalid(Fault("cursor", str(error), parameter=True))) from None
+        if NDJSON in request.headers.get("accept", ""):
+            return await trail.stream(parts, query, filters.limit)
+        async with parts.reading.taken():
+            return _json(await trail.page(parts, query))
+
+    @app.get("/v1/audit/{identifier}", dependencies=reads, responses=responses("Record", 404, 422))
+    async def record(identifier: UUID) -> Response:
+        """One decision, by the ID that its answer had."""
+        async with parts.reading.taken():
+            return _json(await trail.record(parts, identifier))
+
+    @app.get("/v1/graph", dependencies=reads, responses=responses("Graph", 422))
+    async def graph(since: trail.Moment | None = None) -> Response:
         """Who called whom, from the audit trail."""
-        edges = await parts.reader.edges(since)
-        declared = parts.store.current.table.selectors
-        seen = {party for edge in edges for party in (edge.source, edge.destination) if party}
-        return {
-            "nodes": [{"id": party, "declared": party in declared} for party in sorted(seen)],
-            "edges": list(map(edge_json, edges)),
-        }
+        async with parts.reading.taken():
+            return await trail.graph(parts, since)
 
 
-def _add_page(app: FastAPI, parts: Parts) -> None:
-    @app.get("/", include_in_schema=False)
-    async def home() -> HTMLResponse:
+# --- The page, metrics and the description --------------------------------------------------------
+
+
+def _add_others(app: FastAPI, parts: Parts) -> None:
+    reads = [Depends(_needs(parts, Action.READ))]
+
+    @app.get("/", dependencies=reads, include_in_schema=False)
+    async def home() -> Response:
         """The service graph, for people."""
-        return HTMLResponse(await page(parts.store, parts.reader))
+        async with parts.reading.taken():
+            html = await _page(parts)
+        return Response(html, headers=dict(HEADERS), media_type="text/html")
 
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> PlainTextResponse:
+    @app.get("/assets/{name}", dependencies=reads, include_in_schema=False)
+    async def asset(name: str) -> Response:
+        """What the page is made of."""
+        if name not in assets():
+            raise Refused(not_found())
+        kind, content = assets()[name]
+        return Response(content, headers={**HEADERS, "Content-Type": kind})
+
+    @app.get(
+        "/metrics", dependencies=[Depends(_needs(parts, Action.METRICS))], include_in_schema=False
+    )
+    async def metrics() -> Response:
         """For Prometheus."""
-        text = parts.decider.metrics.render(
-            policy_ready=parts.store.current.effective is not None,
-            policy_stale=bool(parts.store.problems),
-            audit_available=parts.audit_available(),
-        )
-        return PlainTextResponse(text, media_type=CONTENT_TYPE)
+        async with parts.reading.taken():
+            text = await asyncio.to_thread(
+                render,
+                parts.settings.state_path,
+                ready=parts.snapshot.loaded,
+                audit_available=parts.is_recording,
+            )
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
+
+    @app.get(
+        "/openapi.json",
+        dependencies=[Depends(_needs(parts, Action.DESCRIBE))],
+        include_in_schema=False,
+    )
+    async def description() -> Response:
+        """What this API is."""
+        return _json(describe(app))
 
 
-def audit_json(record: AuditRecord) -> Json:
-    """A record as HIP-54, "Audit Trail", prints it, and what we know besides."""
-    return {
-        "timestamp": timestamp(record.time),
-        "decision": record.verdict,
-        "source": {
-            "spiffe_id": record.source_id,
-            "pod": record.source_pod,
-            "node": record.source_node,
-        },
-        "destination": {
-            "spiffe_id": record.destination_id,
-            "port": record.destination_port,
-        },
-        "policy_matched": record.rule,
-        "latency_us": record.latency_us,
-        "id": record.id,
-        "would_be": record.would_be,
-        "phase": record.phase,
-        "reason": record.reason,
-        "layer": record.layer,
-        "revision": record.revision,
-    }
-
-
-def edge_json(edge: Edge) -> Json:
-    """An edge of the graph."""
-    return {
-        "source": edge.source,
-        "destination": edge.destination,
-        "port": edge.port,
-        "allowed": edge.allowed,
-        "denied": edge.denied,
-        "wouldDeny": edge.would_deny,
-        "lastSeen": timestamp(edge.last_seen),
-    }
-
-
-def timestamp(time: datetime) -> str:
-    """RFC 3339 in UTC."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-async def _audit_unreachable(_request: Request, _error: Exception) -> Response:
-    """The error itself may say more about the database than a caller should know."""
-    return JSONResponse({"detail": "the audit trail cannot be read now"}, _UNAVAILABLE)
+async def _page(parts: Parts) -> str:
+    """The page; without the trail it shows the policy alone."""
+    edges: list[Edge] | None = None
+    with suppress(psycopg.Error):
+        edges = await parts.reader.edges(datetime.now(UTC) - _SEEN)
+    status = await asyncio.to_thread(lambda: parts.policies.status)
+    shown = Shown(parts.snapshot, edges, status.problems, parts.is_recording)
+    return await asyncio.to_thread(page, shown)

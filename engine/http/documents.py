@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -30,7 +30,8 @@ from zt.values import Seconds, duration
 Access = ServiceAccessPolicy | OperatorAccessPolicy | AgentAccessPolicy
 Json = dict[str, Any]
 
-KINDS = tuple(kind.KIND for kind in (ServiceAccessPolicy, OperatorAccessPolicy, AgentAccessPolicy))
+Kind = Literal["ServiceAccessPolicy", "OperatorAccessPolicy", "AgentAccessPolicy"]
+KINDS: tuple[str, ...] = typing.get_args(Kind)
 
 LIST = "policies.json"
 _TAG_DIGITS = 32

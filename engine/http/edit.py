@@ -255,7 +255,7 @@ def _fitted(text: str, body: str) -> str:
 def _checked(
     files: Mapping[str, bytes], place: _Place, body: _Body, today: date
 ) -> tuple[Policy, tuple[Finding, ...], Lines]:
-    """The policy with the change in it, its warnings, and the lines that are the body's."""
+    """The policy with the change in it, its warnings, and the body's lines."""
     loaded = load_texts(sorted(files.items()))
     findings = loaded.findings
     if loaded.policy is not None:

@@ -6,17 +6,14 @@ import asyncio
 from time import time_ns
 from uuid import UUID
 
-from engine.audit.outcome import encode, record_id
-from engine.decider import Decider, outcome_of
-from engine.evaluate import Answer, Request
-from engine.http.questions import LAYER
+from engine.audit.outcome import Outcome, encode, record_id
+from engine.decider import Decider
 
 
-async def recorded(decider: Decider, request: Request, answer: Answer) -> UUID | None:
-    """Record an answer; its ID once it is as safe as is asked for, ``None`` if it can't be."""
-    outcome = encode(outcome_of(request, answer, LAYER))
+async def recorded(decider: Decider, outcome: Outcome) -> UUID | None:
+    """Record an outcome; its ID once it is as safe as is asked for, ``None`` if it can't be."""
     try:
-        sequence = decider.spool.append(outcome, time_ns() // 1000, 0)
+        sequence = decider.spool.append(encode(outcome), time_ns() // 1000, 0)
     except OSError as error:
         decider.not_appended(error)
         return None
