@@ -21,9 +21,10 @@ from engine.audit.reader import AuditReader
 from engine.audit.spool import Spool
 from engine.decider import Decider, View
 from engine.http.answers import Answerer
-from engine.http.api import Parts, create_app
+from engine.http.api import create_app
 from engine.http.fast import Front, sweep
 from engine.http.health import create_health
+from engine.http.parts import Parts
 from engine.locate import LocationFile
 from engine.metrics.metrics import Metrics
 from engine.policy.store import PolicyStore

@@ -103,10 +103,10 @@ def writer_and_sequence(identifier: UUID) -> tuple[int, int]:
 
 
 def id_prefix(writer: int) -> str:
-    """The text of a writer's IDs as far as it is the same for all of them; for ``id_text``."""
+    """The text of a writer's IDs as far as it is the same for all of them; ``id_rest`` follows."""
     return str(record_id(writer, 0))[:19]
 
 
-def id_text(prefix: str, sequence: int) -> str:
-    """The text of an ID: as that of ``record_id``, in a tenth of the time."""
-    return f"{prefix}{0x8000 | sequence >> 48:04x}-{sequence & 0xFFFFFFFFFFFF:012x}"
+def id_rest(sequence: int) -> bytes:
+    """The rest of an ID's text, in a tenth of the time that ``record_id`` takes."""
+    return b"%04x-%012x" % (0x8000 | sequence >> 48, sequence & 0xFFFFFFFFFFFF)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import NamedTuple
 
-from engine.audit.outcome import id_prefix, id_text
+import orjson
+
+from engine.audit.outcome import id_prefix, id_rest
 from engine.decider import Decider, Prepared
-from engine.evaluate import Request
+from engine.evaluate import Answer, Request
 from engine.http.callers import Action, Caller, allowed, reason_of
 from engine.http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused
-from engine.http.questions import LAYER, about, finished, parse, parse_batch, written
+from engine.http.questions import LAYER, about, constant, parse, parse_batch
 
 # Answers that are remembered while policy and locations stay: an attacker must not grow it.
 _REMEMBERED = 1 << 16
-_JSON = b"application/json"
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _SERVED = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
 _PHRASES = {
     400: b"Bad Request",
@@ -37,26 +40,30 @@ class Pending:
     response: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """An answer that has been appended, or could not be (``sequence`` 0)."""
+class _Known(NamedTuple):
+    """A question's answer under one view, and the beginning of its JSON."""
 
     prepared: Prepared
     beginning: bytes
+
+
+class _Told(NamedTuple):
+    """An answer that has been appended, or could not be (``sequence`` 0)."""
+
+    known: _Known
     sequence: int
     latency_us: int
 
 
-@dataclass
 class Answerer:
     """Answers questions for all connections of a worker."""
 
-    decider: Decider
-    _view: object = None
-    _remembered: dict[Request, tuple[Prepared, bytes]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._prefix = id_prefix(self.decider.spool.writer)
+    def __init__(self, decider: Decider) -> None:
+        """Answer with a decider."""
+        self._decider = decider
+        self._view: object = None
+        self._known: dict[Request, _Known] = {}
+        self._identified = b',"decisionId":"' + id_prefix(decider.spool.writer).encode()
 
     def one(self, body: bytes, caller: Caller, settled: Callable[[], None]) -> bytes | Pending:
         """Answer /v1/evaluate; ``settled`` is called once a pending response is there."""
@@ -65,15 +72,15 @@ class Answerer:
             request = parse(body)
             if not caller.local and (problem := self._objection(caller, [request])):
                 return problem_response(problem)
-            step = self._step(request, started)
+            told = self._tell(request, started)
         except Refused as refused:
             return problem_response(refused.problem)
         except Exception:  # noqa: BLE001 - whatever it is, others are answered
             _log.exception("a question could not be answered")
             return problem_response(INTERNAL)
-        if step.sequence and not self.decider.durability.immediate:
-            return self._wait([step], settled, lambda safe: _ok(self._told(step, safe=safe)))
-        return _ok(self._told(step, safe=True))
+        if self._decider.durability.immediate:
+            return _ok(self._json(told, safe=True))
+        return self._wait(told.sequence, settled, lambda safe: _ok(self._json(told, safe=safe)))
 
     def batch(self, body: bytes, caller: Caller, settled: Callable[[], None]) -> bytes | Pending:
         """Answer /v1/evaluate:batch."""
@@ -81,68 +88,80 @@ class Answerer:
             requests = parse_batch(body)
             if not caller.local and (problem := self._objection(caller, requests)):
                 return problem_response(problem)
-            steps = [self._step(request, perf_counter_ns()) for request in requests]
+            all_told = [self._tell(request, perf_counter_ns()) for request in requests]
         except Refused as refused:
             return problem_response(refused.problem)
         except Exception:  # noqa: BLE001 - whatever it is, others are answered
             _log.exception("a batch of questions could not be answered")
             return problem_response(INTERNAL)
 
-        def told(safe: bool) -> bytes:  # noqa: FBT001 - it is what was told
-            answers = b",".join([self._told(step, safe=safe) for step in steps])
+        def response(safe: bool) -> bytes:  # noqa: FBT001 - durability tells it so
+            answers = b",".join([self._json(told, safe=safe) for told in all_told])
             return _ok(b'{"answers":[' + answers + b"]}")
 
-        if not self.decider.durability.immediate:
-            return self._wait(steps, settled, told)
-        return told(safe=True)
+        if self._decider.durability.immediate:
+            return response(True)  # noqa: FBT003 - as above
+        # Records are safe in the order in which they were appended.
+        return self._wait(max(told.sequence for told in all_told), settled, response)
 
     def _objection(self, caller: Caller, requests: list[Request]) -> Problem | None:
-        snapshot = self.decider.view.snapshot
+        snapshot = self._decider.view.snapshot
         for request in requests:
             problem = allowed(caller, snapshot, Action.ASK, about(request))
             if problem is not None:
-                self.decider.metrics.unknown_caller(reason_of(problem))
+                self._decider.metrics.unknown_caller(reason_of(problem))
                 return problem
         return None
 
-    def _step(self, request: Request, started: int) -> _Step:
+    def _tell(self, request: Request, started: int) -> _Told:
         """Decide a request and append its record."""
-        decider = self.decider
-        if self._view is not decider.view or len(self._remembered) >= _REMEMBERED:
-            self._view, self._remembered = decider.view, {}
-        found = self._remembered.get(request)
-        if found is None:
-            prepared = decider.prepare(request, LAYER)
-            found = self._remembered[request] = prepared, written(prepared.answer)
-        sequence = decider.append(found[0], started)
-        return _Step(*found, sequence, (perf_counter_ns() - started) // 1000)
+        decider = self._decider
+        if self._view is not decider.view:
+            self._view, self._known = decider.view, {}
+        known = self._known.get(request) or self._learn(request)
+        sequence = decider.append(known.prepared, started)
+        return _Told(known, sequence, (perf_counter_ns() - started) // 1000)
 
-    def _told(self, step: _Step, *, safe: bool) -> bytes:
-        """The JSON of an answer; one whose record is not safe is refused, by its own record."""
-        identifier = id_text(self._prefix, step.sequence) if step.sequence else None
-        told = step.beginning if step.sequence and safe else written(step.prepared.refused)
-        return finished(told, identifier, step.latency_us)
+    def _learn(self, request: Request) -> _Known:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        prepared = self._decider.prepare(request, LAYER)
+        known = self._known[request] = _Known(prepared, self._beginning(prepared.answer))
+        return known
+
+    def _beginning(self, answer: Answer) -> bytes:
+        return orjson.dumps(constant(answer))[:-1] + self._identified
+
+    def _json(self, told: _Told, *, safe: bool) -> bytes:
+        """The JSON of an answer; one whose record is not there, or not safe, is refused."""
+        known, sequence, latency_us = told
+        if sequence and safe:
+            return known.beginning + id_rest(sequence) + b'","latency_us":%d}' % latency_us
+        refused = orjson.dumps(constant(known.prepared.refused))[:-1]
+        if not sequence:
+            return refused + b',"decisionId":null,"latency_us":%d}' % latency_us
+        identified = refused + self._identified + id_rest(sequence)
+        return identified + b'","latency_us":%d}' % latency_us
 
     def _wait(
-        self, steps: list[_Step], settled: Callable[[], None], told: Callable[[bool], bytes]
+        self, last: int, settled: Callable[[], None], response: Callable[[bool], bytes]
     ) -> Pending:
+        """A response that is there once the last record is safe, or known not to be."""
         pending = Pending()
 
         def settle(safe: bool) -> None:  # noqa: FBT001 - durability tells it so
-            pending.response = told(safe)
+            pending.response = response(safe)
             settled()
 
-        # Records are safe in the order in which they were appended.
-        last = max(step.sequence for step in steps)
         if last:
-            self.decider.durability.when(last, settle)
+            self._decider.durability.when(last, settle)
         else:
-            pending.response = told(False)  # noqa: FBT003 - as above
+            pending.response = response(False)  # noqa: FBT003 - as above
         return pending
 
 
 def _ok(body: bytes) -> bytes:
-    return _SERVED % (200, b"OK", _JSON, len(body)) + b"\r\n" + body
+    return _OK % len(body) + body
 
 
 def problem_response(problem: Problem) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httptools
@@ -51,6 +51,7 @@ class Front(HttpToolsProtocol):
         self._until = math.inf
         self._questions = _Questions(self)
         self._asking = False
+        self._ready: list[bytes] = []
         self._waiting: deque[bytes | Pending] = deque()
         self._held = b""
         self._closing = False
@@ -103,6 +104,17 @@ class Front(HttpToolsProtocol):
         self.began = 0.0
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """Who does not read its answers is not asked for more questions."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The answers have been read."""
+        super().resume_writing()
+        if not self._closing and len(self._waiting) <= _MOST_WAITING:
+            self.transport.resume_reading()
+
     def shutdown(self) -> None:
         """Close, once all that was asked has been answered."""
         self._closing = True
@@ -113,6 +125,7 @@ class Front(HttpToolsProtocol):
         """Close a connection whose request does not come to its end."""
         if self._asking:
             self._waiting.append(problem_response(too_slow(REQUEST_PATIENCE)))
+            self._asking, self._closing = False, True
             self._send()
         self.transport.close()
 
@@ -126,36 +139,52 @@ class Front(HttpToolsProtocol):
     def _ask(self, data: bytes) -> None:
         """Parse questions; those that are complete are answered in one write."""
         problem = self._questions.feed(data)
-        self._asking = self._questions.incomplete
-        self.began = (self.began or self.active) if self._asking else 0.0
+        if self._questions.incomplete or problem or self._questions.last:
+            self._leave_open(data, problem)
+        ready = self._ready
+        if ready:
+            self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+            ready.clear()
+        if self._waiting or self._closing:
+            self._send()
+
+    def _leave_open(self, data: bytes, problem: Problem | None) -> None:
+        """Parsing ended within a question, at something that is none, or at the last one."""
+        self._asking = problem is None and self._questions.incomplete
+        self.began = self.began or self.active
         if problem is not None:
-            self._waiting.append(problem_response(problem))
-            self._asking = False
+            self._say(problem_response(problem))
         if problem is not None or self._questions.last:
             self._closing = True
             self.transport.pause_reading()
-            if not self._waiting:
-                self.transport.close()
-        elif self._asking and _EXPECT in data.lower() and not self._waiting:
-            self.transport.write(_CONTINUE)
-        self._send()
+        elif _EXPECT in data.lower():
+            self._say(_CONTINUE)
 
     def answer(self, url: bytes, body: bytes) -> None:
         """Answer a question: at once, or when its record is safe."""
+        self._asking = False
+        self.began = 0.0
         ask = self.answerer.batch if url == _BATCH else self.answerer.one
-        self._waiting.append(ask(body, self.caller, self._send))
+        self._say(ask(body, self.caller, self._send))
+
+    def _say(self, response: bytes | Pending) -> None:
+        """Have a response written after those before it."""
+        if response.__class__ is bytes and not self._waiting:
+            self._ready.append(response)
+        else:
+            self._waiting.append(response)
 
     def _send(self) -> None:
-        """Write the responses that are there, in the order of their questions."""
-        if not self._waiting or self.transport.is_closing():
+        """Write what waited and is there, in the order of the questions."""
+        if self.transport.is_closing():
             return
-        self.transport.write(b"".join(self._ready()))
+        self.transport.write(b"".join(self._settled()))
         if len(self._waiting) > _MOST_WAITING:
             self.transport.pause_reading()
         elif not self._waiting:
             self._rest()
 
-    def _ready(self) -> Iterable[bytes]:
+    def _settled(self) -> Iterator[bytes]:
         waiting = self._waiting
         while waiting:
             first = waiting[0]

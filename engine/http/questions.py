@@ -98,17 +98,6 @@ def constant(answer: Answer) -> dict[str, Any]:
     }
 
 
-def written(answer: Answer) -> bytes:
-    """The beginning of the answer's JSON, for ``finished``."""
-    return orjson.dumps(constant(answer))[:-1]
-
-
-def finished(beginning: bytes, identifier: str | None, latency_us: int) -> bytes:
-    """The answer's JSON, the same as that of ``answered``."""
-    quoted = f'"{identifier}"' if identifier else "null"
-    return beginning + f',"decisionId":{quoted},"latency_us":{latency_us}}}'.encode()
-
-
 # --- What is wrong with a body --------------------------------------------------------------------
 
 

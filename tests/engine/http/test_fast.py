@@ -1,6 +1,7 @@
 """The API's port as its clients see it: bytes in, bytes out, on real sockets."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.audit.outcome import id_prefix, id_text, record_id
+from engine.audit.outcome import id_prefix, id_rest, record_id
 from engine.decider import View
 from engine.http import fast
 from engine.http.answers import Answerer
@@ -345,9 +346,42 @@ async def test_who_never_finishes_is_closed_and_others_are_served(desk: Desk, be
         writer.close()
 
 
+async def test_who_drips_is_closed_although_data_keeps_coming(desk: Desk) -> None:
+    async with served(desk) as at:
+        reader, writer = await at.connect()
+        began = asyncio.get_running_loop().time()
+        for byte in asked()[:40]:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        (connection,) = at.server.server_state.connections
+        assert connection.active > began + 0.03
+        sweep([connection], began + fast.REQUEST_PATIENCE + 0.02)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_who_does_not_read_is_not_served_without_end(desk: Desk) -> None:
+    async with served(desk) as at:
+        reader, writer = await at.connect()
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 200_000:
+                writer.write(asked() * 100)
+                sent += 100
+                await asyncio.wait_for(writer.drain(), 0.5)
+        assert len(desk.outcomes) < sent, "the rest waits in the sockets"
+        (connection,) = at.server.server_state.connections
+        assert connection.transport.get_write_buffer_size() < 1 << 20
+        for _ in range(sent):
+            assert (await response(reader))[0] == 200
+        writer.close()
+
+
 @given(st.integers(1, 2**60 - 1), st.integers(1, 2**62 - 1))
 def test_ids_as_text(writer: int, sequence: int) -> None:
-    assert id_text(id_prefix(writer), sequence) == str(record_id(writer, sequence))
+    text = id_prefix(writer) + id_rest(sequence).decode()
+    assert text == str(record_id(writer, sequence))
 
 
 def test_verdicts_have_the_names_of_the_specification() -> None:
