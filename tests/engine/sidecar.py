@@ -28,10 +28,13 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED.value[0]
 
 @asynccontextmanager
 async def evaluator(
-    desk: Desk, svid: Path | None = None, serve: Serve = http2.serve
+    desk: Desk,
+    svid: Path | None = None,
+    serve: Serve = http2.serve,
+    listening: socket.socket | None = None,
 ) -> AsyncIterator[str]:
     """The gRPC port of an evaluator, ``host:port``; mutual TLS with the SVID of a folder."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listening or socket.create_server(("127.0.0.1", 0))
     files = None if svid is None else SvidFiles(svid)
     async with serve(listening, desk.decider, files):
         yield f"127.0.0.1:{listening.getsockname()[1]}"
