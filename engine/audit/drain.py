@@ -198,7 +198,8 @@ class Drainer:
             self._remove(writer)
         if found is None:
             return _Pass.NOTHING
-        return _Pass.MORE if isinstance(found, Gap) or full else _Pass.MOVED
+        begun_anew = writer.recorded != found.last
+        return _Pass.MORE if isinstance(found, Gap) or full or begun_anew else _Pass.MOVED
 
     def _resume(self, writer: _Writer) -> None:
         """Go on where the ledger says."""
