@@ -8,21 +8,23 @@ statement leaves it to the planner: each can be answered from one index alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from psycopg import sql
 
 from engine.audit.outcome import COLUMNS
-
-if TYPE_CHECKING:
-    from engine.audit.reader import Query
+from engine.audit.query import Query
 
 Statement = tuple[sql.Composed, dict[str, Any]]
 
+# More outcomes than these are not looked up one by one.
+MANY = 20_000
 # Reading so many decisions takes the database some 10 ms.
 _EXAMINED = 50_000
 _EXAMINED_PER_RECORD = 20
+_INSTANT = timedelta(microseconds=1)
 
 _OUTCOME_CONDITIONS: Mapping[str, sql.SQL] = {
     "verdict": sql.SQL("verdict = %(verdict)s"),
@@ -40,7 +42,7 @@ _WINDOW_CONDITIONS: Mapping[str, sql.SQL] = {
     "after_time": sql.SQL("time <= %(after_time)s AND (time, id) < (%(after_time)s, %(after_id)s)"),
 }
 _OUTCOME = sql.SQL(", ").join(sql.Identifier("outcome", column) for column in COLUMNS)
-_OUTCOMES = sql.SQL("SELECT id FROM zt_audit.outcome WHERE {where}")
+_OUTCOMES = sql.SQL("SELECT id FROM zt_audit.outcome WHERE {where} LIMIT {most}")
 _LATEST = sql.SQL(
     "SELECT id, time, outcome, latency_us FROM zt_audit.decision WHERE {window} "
     "ORDER BY time DESC, id DESC LIMIT %(limit)s"
@@ -69,6 +71,32 @@ _OF_EACH = sql.SQL(
     "JOIN zt_audit.outcome ON outcome.id = found.outcome "
     "ORDER BY found.time DESC, found.id DESC LIMIT %(limit)s"
 )
+# With JOINED the latest keep their order, so that it ends with the limit.
+_AMONG_LATEST_JOINED = sql.SQL(
+    "SELECT latest.id, latest.time, latest.latency_us, {outcome} FROM ("
+    "SELECT id, time, outcome, latency_us FROM zt_audit.decision WHERE {window} "
+    "ORDER BY time DESC, id DESC LIMIT %(examined)s) AS latest "
+    "JOIN zt_audit.outcome ON outcome.id = latest.outcome AND {where} "
+    "ORDER BY latest.time DESC, latest.id DESC LIMIT %(limit)s"
+)
+JOINED = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+_LAST_EXAMINED = sql.SQL(
+    "SELECT time, id FROM zt_audit.decision WHERE {window} "
+    "ORDER BY time DESC, id DESC OFFSET %(skipped)s LIMIT 1"
+)
+# One look into each day's index. The list is hidden from the planner, who would estimate each of
+# its items against each day.
+_LATEST_DAY = sql.SQL(
+    "SELECT day FROM (SELECT to_date(right(relname, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC' "
+    "AS day FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+    "WHERE inhparent = 'zt_audit.decision'::regclass AND relname ~ '^decision_[0-9]{{8}}$' "
+    "ORDER BY 1 DESC) AS days CROSS JOIN LATERAL (SELECT FROM zt_audit.decision "
+    "WHERE time >= day AND time < day + interval '1 day' "
+    "AND outcome = ANY(ARRAY(SELECT unnest(%(outcomes)s::uuid[]) ORDER BY 1)) LIMIT 1) AS found "
+    "WHERE (%(before)s::timestamptz IS NULL OR day < %(before)s) "
+    "AND (%(since)s::timestamptz IS NULL OR day > %(since)s - interval '1 day') "
+    "ORDER BY day DESC LIMIT 1"
+).format()
 RECORD = sql.SQL(
     "SELECT decision.id, time, latency_us, {outcome} FROM (SELECT since, until FROM zt_audit.batch "
     "WHERE writer = %(writer)s AND first <= %(sequence)s AND last >= %(sequence)s "
@@ -88,12 +116,11 @@ EDGES = sql.SQL(
 
 
 def outcomes(query: Query) -> Statement | None:
-    """IDs of the outcomes that match; ``None`` where every one does."""
-    names = [name for name in _OUTCOME_CONDITIONS if getattr(query, name) is not None]
-    if not names:
+    """IDs of the outcomes that match, ``MANY`` at most; ``None`` where every one does."""
+    where, values = _where(query)
+    if not values:
         return None
-    where = sql.SQL(" AND ").join(_OUTCOME_CONDITIONS[name] for name in names)
-    return _OUTCOMES.format(where=where), {name: getattr(query, name) for name in names}
+    return _OUTCOMES.format(where=where, most=sql.Literal(MANY)), values
 
 
 def latest(query: Query) -> Statement:
@@ -106,10 +133,32 @@ def latest(query: Query) -> Statement:
 def among_latest(query: Query, wanted: Sequence[UUID]) -> Statement:
     """Records of some outcomes among the latest: maybe not as many as there are."""
     window, values = _window(query)
-    examined = max(_EXAMINED, _EXAMINED_PER_RECORD * query.limit)
     found = _AMONG_LATEST.format(window=window)
     statement = _RECORDS.format(outcome=_OUTCOME, found=found)
-    return statement, values | {"outcomes": wanted, "examined": examined}
+    return statement, values | {"outcomes": wanted, "examined": examined(query)}
+
+
+def among_latest_joined(query: Query, number: int) -> Statement:
+    """The same for any number of outcomes, in a transaction with ``JOINED``."""
+    window, values = _window(query)
+    where, wanted = _where(query)
+    statement = _AMONG_LATEST_JOINED.format(outcome=_OUTCOME, window=window, where=where)
+    return statement, values | wanted | {"examined": number}
+
+
+def last_examined(query: Query, number: int) -> Statement:
+    """Time and ID of the last one of so many decisions, if there are so many."""
+    window, values = _window(query)
+    return _LAST_EXAMINED.format(window=window), values | {"skipped": number - 1}
+
+
+def latest_day(query: Query, wanted: Sequence[UUID]) -> Statement:
+    """The beginning of the latest day with decisions of some outcomes, about the query's times."""
+    ends = [query.until] if query.until else []
+    if query.after:
+        ends.append(query.after.time + _INSTANT)
+    values = {"outcomes": wanted, "since": query.since, "before": min(ends, default=None)}
+    return _LATEST_DAY, values
 
 
 def of_each(query: Query, wanted: Sequence[UUID], share: int) -> Statement:
@@ -120,6 +169,21 @@ def of_each(query: Query, wanted: Sequence[UUID], share: int) -> Statement:
     window, values = _window(query)
     statement = _OF_EACH.format(window=window, outcome=_OUTCOME)
     return statement, values | {"outcomes": wanted, "share": share}
+
+
+def examined(query: Query) -> int:
+    """Among how many of the latest decisions to look for a page."""
+    return max(_EXAMINED, _EXAMINED_PER_RECORD * query.limit)
+
+
+def _where(query: Query) -> tuple[sql.Composable, dict[str, Any]]:
+    """The query's outcomes as a condition, and its values; without any, every outcome is meant."""
+    values = {
+        name: getattr(query, name)
+        for name in _OUTCOME_CONDITIONS
+        if getattr(query, name) is not None
+    }
+    return sql.SQL(" AND ").join(map(_OUTCOME_CONDITIONS.__getitem__, values)), values
 
 
 def _window(query: Query) -> tuple[sql.Composable, dict[str, Any]]:

@@ -1,14 +1,11 @@
 """Reads the audit trail: records by filter and page, all of them as a stream, and who called whom.
 
-Decisions are many and outcomes few. So a filter is resolved to outcomes first, and decisions are
-found by outcome and time (``engine.audit.queries``).
+How a page is found is for ``engine.audit.pages``; here are the connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,12 +18,12 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
-from engine.audit import queries
-from engine.audit.outcome import COLUMNS, AuditRecord, Outcome, writer_and_sequence
-from zt.decide import Verdict
-from zt.model import Phase
+from engine.audit import pages, queries
+from engine.audit.outcome import AuditRecord
+from engine.audit.pages import Connection
+from engine.audit.query import Cursor, Query, parse_cursor
 
-Connection = AsyncConnection[tuple[Any, ...]]
+__all__ = ["AuditReader", "Cursor", "Edge", "Query", "parse_cursor"]
 
 # Queries of people must not keep the database from the writer for longer. The server ends them;
 # a server that is frozen is given up on a little later.
@@ -45,57 +42,7 @@ _BEGIN = (
     "SET LOCAL jit = off"
 )
 _STREAM_PAGE = 1000
-# An outcome's share of a page: at first some times its part, then more.
-_SHARES, _MORE = 4, 8
-_OTHERS = len(COLUMNS) - 3
 _HOURS_KEPT = timedelta(days=8)
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last record of a page; the next page begins after it."""
-
-    time: datetime
-    id: UUID
-
-    def __str__(self) -> str:
-        return base64.urlsafe_b64encode(f"{self.time.isoformat()} {self.id}".encode()).decode()
-
-
-def parse_cursor(text: str) -> Cursor:
-    """Read a cursor.
-
-    Raises:
-        ValueError: if it is none of ours.
-    """
-    try:
-        time, _, identifier = base64.urlsafe_b64decode(text.encode()).decode().partition(" ")
-        cursor = Cursor(datetime.fromisoformat(time), UUID(identifier))
-    except (binascii.Error, UnicodeError, ValueError):
-        raise ValueError("the cursor should be the 'next' of an earlier page") from None
-    if cursor.time.tzinfo is None:
-        raise ValueError("the cursor should be the 'next' of an earlier page")
-    return cursor
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which records; what is ``None`` does not matter. ``until`` is exclusive.
-
-    A ``source`` of ``""`` means that none was presented.
-    """
-
-    since: datetime | None = None
-    until: datetime | None = None
-    verdict: Verdict | None = None
-    source: str | None = None
-    destination: str | None = None
-    rule: str | None = None
-    pod: str | None = None
-    layer: str | None = None
-    reason: str | None = None
-    after: Cursor | None = None
-    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +85,7 @@ class AuditReader:
             psycopg.Error: if the database does not answer.
         """
         async with self._transaction() as connection:
-            outcomes = await _outcomes(connection, query)
-            return await _page(connection, query, outcomes)
+            return await pages.page(connection, query)
 
     async def stream(self, query: Query) -> AsyncGenerator[AuditRecord, None]:
         """All records, newest first, whatever the query's limit.
@@ -164,11 +110,8 @@ class AuditReader:
         Raises:
             psycopg.Error: if the database does not answer.
         """
-        writer, sequence = writer_and_sequence(identifier)
-        values = {"id": identifier, "writer": writer, "sequence": sequence}
         async with self._transaction() as connection:
-            rows = await _rows(connection, (queries.RECORD, values))
-        return _record(rows[0]) if rows else None
+            return await pages.record(connection, identifier)
 
     async def edges(self, since: datetime | None) -> list[Edge]:
         """Every edge seen, by source, destination and port.
@@ -196,7 +139,7 @@ class AuditReader:
                     finally:
                         await self._put_back(connection)
             except TimeoutError:
-                raise psycopg.OperationalError("the database does not answer") from None
+                raise psycopg.OperationalError("the database does not answer in time") from None
 
     async def _begun(self) -> Connection:
         """A connection in a transaction: one that is idle, or a new one if those are dead."""
@@ -217,48 +160,6 @@ class AuditReader:
             self._idle.append(connection)
         else:
             await connection.close()
-
-
-async def _outcomes(connection: Connection, query: Query) -> list[UUID] | None:
-    """The outcomes that match; ``None`` if every outcome does."""
-    statement = queries.outcomes(query)
-    if statement is None:
-        return None
-    return [row[0] for row in await _rows(connection, statement)]
-
-
-async def _page(
-    connection: Connection, query: Query, outcomes: list[UUID] | None
-) -> list[AuditRecord]:
-    """The newest records of some outcomes.
-
-    How frequent they are is not known. So it looks among the latest decisions first, and only if
-    too few are there at the latest of each outcome.
-    """
-    if outcomes is None:
-        return list(map(_record, await _rows(connection, queries.latest(query))))
-    if not outcomes:
-        return []
-    rows = await _rows(connection, queries.among_latest(query, outcomes))
-    share = 1 + _SHARES * query.limit // len(outcomes)
-    while len(rows) < query.limit:
-        rows = await _rows(connection, queries.of_each(query, outcomes, share))
-        if not rows or not rows[-1][-1]:
-            break
-        share *= _MORE
-    return list(map(_record, rows))
-
-
-async def _rows(connection: Connection, statement: queries.Statement) -> list[tuple[Any, ...]]:
-    cursor = await connection.execute(*statement)
-    return await cursor.fetchall()
-
-
-def _record(row: tuple[Any, ...]) -> AuditRecord:
-    """A row: ID, time, latency, and the outcome's columns; the driver knows no enums of ours."""
-    identifier, time, latency_us, verdict, would_be, phase, *others = row
-    outcome = Outcome(Verdict(verdict), Verdict(would_be), Phase(phase), *others[:_OTHERS])
-    return AuditRecord(identifier, time, latency_us, outcome)
 
 
 def _span(since: datetime | None) -> str:

@@ -135,19 +135,38 @@ def many_decisions() -> list[tuple[datetime, Outcome]]:
 
 
 @pytest.mark.parametrize("examined", [1, 7, 50_000])
+@pytest.mark.parametrize(
+    "known", [{}, {"pages._FEW": 0}, {"queries.MANY": 2}], ids=["few", "some", "many"]
+)
 async def test_pages_follow_each_other_without_gap_or_overlap(
-    reader: AuditReader, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, examined: int
+    reader: AuditReader,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    known: dict[str, int],
+    examined: int,
 ) -> None:
+    """However they are found."""
+    for name, number in known.items():
+        monkeypatch.setattr(f"engine.audit.{name}", number)
     monkeypatch.setattr(queries, "_EXAMINED", examined)
     monkeypatch.setattr(queries, "_EXAMINED_PER_RECORD", 0)
     records = newest_first(ledger.add(*many_decisions()))
     for wanted in FILTERS:
-        found: list[AuditRecord] = []
-        after = None
-        while page := await reader.records(Query(after=after, limit=7, **wanted)):
-            found += page
-            after = parse_cursor(str(Cursor(page[-1].time, page[-1].id)))
-        assert found == [record for record in records if matches(record, wanted)], wanted
+        expected = [record for record in records if matches(record, wanted)]
+        assert await all_pages(reader, Query(limit=7, **wanted)) == expected, wanted
+        since, until = records[200].time, records[20].time
+        within = [record for record in expected if since <= record.time < until]
+        bounded = Query(limit=40, since=since, until=until, **wanted)
+        assert await all_pages(reader, bounded) == within, wanted
+
+
+async def all_pages(reader: AuditReader, query: Query) -> list[AuditRecord]:
+    found: list[AuditRecord] = []
+    while page := await reader.records(query):
+        found += page
+        after = parse_cursor(str(Cursor(page[-1].time, page[-1].id)))
+        query = replace(query, after=after)
+    return found
 
 
 async def test_a_stream_has_all_of_them(
