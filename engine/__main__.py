@@ -8,7 +8,8 @@ import sys
 import time
 
 from engine.settings import SettingsError, from_environment
-from engine.supervisor import ListenError, StateError, supervise
+from engine.sockets import ListenError
+from engine.supervisor import StateError, supervise
 from engine.tls import SvidError
 
 _MISUSE = 2

@@ -7,27 +7,23 @@ and for each change of the policy a builder that ends when it is done.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from engine.children import SIGNALS, Child, Children
 from engine.policy.changes import fingerprint
 from engine.policy.status import read_status
-from engine.settings import Listen, Settings
+from engine.settings import Settings
+from engine.sockets import Sockets, bound
 
 _LOOK = 0.5
 _WORKER_GRACE = 8.0
 _DRAIN_GRACE = 27.0
-_BACKLOG = 4096
 _BUILDER_NICENESS = 10
 _WORKER, _DRAINER, _BUILDER, _WATCH = "worker", "drainer", "builder", "pods"
 # Imported before anything is forked: its pages are shared, and a worker that died is soon back.
@@ -36,28 +32,15 @@ _SHARED = ("engine.worker", "engine.policy.build", "engine.audit.drain")
 _log = logging.getLogger(__name__)
 
 
-class ListenError(Exception):
-    """A port can't be had; the message is one sentence."""
-
-
 class StateError(Exception):
     """The state folder can't be used; the message is one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sockets:
-    """The listening sockets, shared by all workers."""
-
-    api: socket.socket
-    health: socket.socket
-    grpc: socket.socket
 
 
 def supervise(settings: Settings) -> None:
     """Run the evaluator until SIGTERM or SIGINT; on leaving, what is spooled is drained first.
 
     Raises:
-        ListenError: if a port is taken.
+        engine.sockets.ListenError: if a port is taken.
         StateError: if the state folder can't be written.
         engine.tls.SvidError: if the SVID can't be used.
     """
@@ -66,9 +49,7 @@ def supervise(settings: Settings) -> None:
         importlib.import_module(module)
     _prepare(settings)
     children = Children()
-    with ExitStack() as stack:
-        places = (settings.api, settings.health, settings.grpc)
-        sockets = Sockets(*(stack.enter_context(_listening(place)) for place in places))
+    with bound(settings) as sockets:
         policy = _Policy(settings, children)
         policy.build_first()
         for child in _programs(settings, sockets):
@@ -164,16 +145,3 @@ def _prepare(settings: Settings) -> None:
             f"{error.filename} cannot be made: {error.strerror}; set ZT_STATE_PATH to a folder "
             "that the evaluator may write"
         ) from None
-
-
-@contextmanager
-def _listening(at: Listen) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
-    try:
-        listening = socket.create_server((at.host, at.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{at} is in use: stop what listens there, or set a port") from None
-        raise ListenError(f"cannot listen on {at}: {os.strerror(error.errno or 0)}") from None
-    with listening:
-        yield listening

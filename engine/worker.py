@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -29,10 +29,8 @@ from engine.locate import LocationFile
 from engine.metrics.metrics import Metrics
 from engine.policy.store import PolicyStore
 from engine.settings import Settings, Transport
+from engine.sockets import Sockets
 from engine.tls import SvidFiles
-
-if TYPE_CHECKING:
-    from engine.supervisor import Sockets
 
 _POLL = 0.25
 _GRACE = 5
@@ -191,9 +189,7 @@ async def _until_told() -> None:
 
 
 def _say_ports(sockets: Sockets) -> None:
-    places = (sockets.api, sockets.health, sockets.grpc)
-    ports = (listening.getsockname()[1] for listening in places)
-    _log.info("answers on ports %d (API), %d (health), %d (gRPC)", *ports)
+    _log.info("answers on ports %d (API), %d (health), %d (gRPC)", *sockets.ports())
 
 
 def _freeze() -> None:
