@@ -84,7 +84,7 @@ def _ends(edge: Declared | Stray) -> Html:
 
 
 def _table(edge: Declared | Stray, rows: Iterable[tuple[int, str, Traffic]]) -> Html:
-    head = element("tr", *(element("th", name, scope="col") for name in (*_COLUMNS, "")))
+    head = element("tr", *(element("th", name, scope="col") for name in (*_COLUMNS, "Why")))
     return element(
         "div",
         element(

@@ -28,7 +28,7 @@ from engine.policy.table import Snapshot
 Json = dict[str, Any]
 
 _LISTED = 12
-_RECENT = ("Time (UTC)", "Decision", "Source", "Destination", "Port", "Rule", "Reason", "µs", "")
+_RECENT = ("Time (UTC)", "Decision", "Source", "Destination", "Port", "Rule", "Reason", "µs", "Why")
 
 
 @dataclass(frozen=True, slots=True)

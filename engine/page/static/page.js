@@ -30,7 +30,7 @@ async function read(address) {
 
 /** What a problem document says. */
 function told(problem) {
-  const faults = (problem.errors || []).map((fault) => fault.detail || fault.message || "");
+  const faults = (problem.errors || []).map(({ parameter, detail }) => `${parameter || ""} ${detail}`.trim());
   return [problem.detail || problem.title, ...faults].filter(Boolean).join("; ");
 }
 
@@ -98,8 +98,10 @@ function graph() {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && opened()) close();
   });
-  picture.addEventListener("focusin", (event) => highlight(event.target.closest("a")));
-  picture.addEventListener("focusout", () => {
+  // On what is around the picture: one with listeners of its own would be a stop of the Tab key.
+  const frame = picture.parentElement;
+  frame.addEventListener("focusin", (event) => highlight(event.target.closest("a")));
+  frame.addEventListener("focusout", () => {
     const fact = opened();
     highlight(fact ? links.find((link) => address(link) === fact.id) : null);
   });
@@ -125,10 +127,11 @@ function graph() {
     return list[(place + list.length) % list.length];
   }
 
-  picture.addEventListener("keydown", (event) => {
-    if (!event.key.startsWith("Arrow")) return;
+  frame.addEventListener("keydown", (event) => {
+    const link = event.target.closest("a");
+    if (!link || !event.key.startsWith("Arrow")) return;
     event.preventDefault();
-    next(event.target.closest("a"), event.key)?.focus();
+    next(link, event.key)?.focus();
   });
   if (location.hash) open(location.hash.slice(1));
 }
@@ -248,35 +251,24 @@ function decisions() {
 
 // --- Explanations --------------------------------------------------------------------------------
 
+/** The decision, and what each plane says of it where whole policies are in force. */
 function explanation(found) {
-  const parts = [
-    made(
-      "p",
-      {},
-      verdict(found.verdict ?? found.decision),
-      " by ",
-      made("code", {}, found.rule),
-      ` (${found.reason})` + (found.phase ? `, in phase ${found.phase}` : ""),
-    ),
-  ];
-  if (found.planes?.length) {
+  const said = ["p", {}, verdict(found.decision, found.wouldBe), " by ", made("code", {}, found.rule)];
+  const parts = [made(...said, ` (${found.reason}), in phase ${found.phase}`)];
+  const planes = found.planes || [];
+  if (planes.length) {
     const head = ["Plane", "Says", "Why"].map((name) => made("th", { scope: "col" }, name));
-    const body = found.planes.map((plane) =>
-      made(
-        "tr",
-        {},
-        made("td", {}, plane.plane),
-        made("td", {}, plane.stance),
-        made("td", { class: "wrap" }, [plane.why, plane.weaker].filter(Boolean).join(" — ")),
-      ),
-    );
-    const table = made("table", {}, made("thead", {}, made("tr", {}, ...head)));
-    table.append(made("tbody", {}, ...body));
-    parts.push(made("div", { class: "scroll" }, table));
+    const body = planes.map(({ plane, stance, why, weaker }) => {
+      const reason = [why, weaker].filter(Boolean).join(" — ");
+      const cells = [made("td", {}, plane), made("td", {}, stance)];
+      return made("tr", {}, ...cells, made("td", { class: "wrap" }, reason));
+    });
+    const rows = [made("thead", {}, made("tr", {}, ...head)), made("tbody", {}, ...body)];
+    parts.push(made("div", { class: "scroll" }, made("table", {}, ...rows)));
   }
-  for (const hint of found.hints || []) {
-    parts.push(made("p", {}, hint.message));
-    if (hint.snippet) parts.push(made("pre", {}, hint.snippet));
+  for (const { message, snippet } of found.hints || []) {
+    parts.push(made("p", { class: "hint" }, message));
+    if (snippet) parts.push(made("pre", {}, snippet));
   }
   return parts;
 }
