@@ -58,10 +58,13 @@ class Children:
             child = self.running.pop(pid, None)
             if child is None:
                 continue
+            code = os.waitstatus_to_exitcode(status)
             if child.restart:
-                self._postpone(child, os.waitstatus_to_exitcode(status))
-            else:
-                yield child
+                self._postpone(child, code)
+                continue
+            if code not in (0, -signal.SIGTERM):
+                _log.error("%s ended with %d", child.name, code)
+            yield child
 
     def resume(self) -> None:
         """Start those again whose pause is over."""

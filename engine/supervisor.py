@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ def supervise(settings: Settings) -> None:
     for module in _SHARED:
         importlib.import_module(module)
     _prepare(settings)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one for each connection
     children = Children()
     with bound(settings) as sockets:
         policy = _Policy(settings, children)
