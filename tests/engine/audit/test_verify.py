@@ -11,6 +11,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +23,12 @@ from engine.audit import checkpoint, evidence
 from engine.audit import verify as verify_module
 from engine.audit.chain import Link, next_link
 from engine.audit.checkpoint import Checkpoint, CheckpointError
-from engine.audit.evidence import Evidence
-from engine.audit.outcome import AuditRecord, record_id
+from engine.audit.drain import Drainer
+from engine.audit.evidence import Evidence, microseconds
+from engine.audit.outcome import AuditRecord, encode, record_id
+from engine.audit.spool import Spool
 from engine.audit.verify import Finding, Kind, Summary, verify
+from engine.settings import Audit, Durability
 from tests.engine.audit.ledger import DENIED, OUTCOME, WRITER, Ledger, leaf, now, outcome_id, root
 from tests.engine.conftest import Database
 
@@ -493,6 +501,26 @@ def test_what_is_written_meanwhile_is_no_tampering(
     findings, summary = trail.verify()
     assert findings == []
     assert summary.last == trail.batches + 1
+
+
+def test_what_the_drainer_writes_is_proved(database: Database, tmp_path: Path) -> None:
+    """By what it wrote, and by the checkpoints that it signed."""
+    key, folder = tmp_path / "key.pem", tmp_path / "checkpoints"
+    key.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    folder.mkdir()
+    spool = Spool(tmp_path / "spool", segment_bytes=1 << 20, limit_bytes=1 << 24)
+    at = microseconds(now())
+    for number in range(600):
+        spool.append(encode(OUTCOMES[number % 3]), at + number, number)
+    spool.close()
+    audit = Audit(database.dsn, Durability.PROCESS, 1 << 20, 1 << 24, folder, key)
+    Drainer(tmp_path / "spool", audit, tmp_path).drain(lambda: True)
+    summary, proof = Summary(), Evidence.at(database.dsn)
+    signed = checkpoint.read(folder, KEY.public_key())
+    assert list(verify(proof, signed, summary)) == []
+    proof.close()
+    assert (summary.records, summary.outcomes) == (600, 3)
+    assert 0 < summary.covered == summary.last
 
 
 def test_findings_say_what_and_where(trail: Trail) -> None:
