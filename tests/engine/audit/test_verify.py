@@ -389,17 +389,17 @@ TAMPERINGS: dict[Tampering, set[Kind]] = {
 }
 
 
-@pytest.mark.parametrize("tampering", TAMPERINGS, ids=lambda one: one.__name__)
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(random=st.randoms(use_true_random=False))
-def test_tampering_is_noticed(trail: Trail, tampering: Tampering, random: Random) -> None:
+def test_tampering_is_noticed(trail: Trail, random: Random) -> None:
     for constraint in ("batch_check", "batch_check1", "batch_check2", "batch_writer_check"):
         trail.connection.execute(
             f"ALTER TABLE zt_audit.batch DROP CONSTRAINT IF EXISTS {constraint}".encode()
         )
-    with trail.connection.transaction(force_rollback=True):
-        tampering(trail, random)
-        assert trail.kinds() & TAMPERINGS[tampering]
+    for tampering, expected in TAMPERINGS.items():
+        with trail.connection.transaction(force_rollback=True):
+            tampering(trail, random)
+            assert trail.kinds() & expected, tampering.__name__
 
 
 def rewrite_everything(trail: Trail, record: AuditRecord) -> None:
