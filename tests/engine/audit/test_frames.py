@@ -170,6 +170,47 @@ def test_random_damage_loses_no_more_than_the_frames_it_hits(
     assert outcomes == [outcome(n) for n in range(1, NUMBER + 1) if n not in hit]
 
 
+@given(
+    synchronised=st.integers(0, 300),
+    after=st.integers(0, 100),
+    seed=st.integers(0, 1 << 32),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_loss_of_power_takes_nothing_that_was_synchronised(
+    tmp_path_factory: pytest.TempPathFactory, synchronised: int, after: int, seed: int
+) -> None:
+    """Of what was not, any sector may be lost."""
+    root = tmp_path_factory.mktemp("spool")
+    spool = Spool(root, segment_bytes=SEGMENT, limit_bytes=LIMIT)
+    for sequence in range(1, synchronised + 1):
+        spool.append(outcome(sequence), NOW_US, 5)
+    assert spool.sync() == synchronised
+    tail = Tail(root, spool.writer)
+    reached = place(tail, synchronised + 1) if synchronised else (spool.folder, 0)
+    for sequence in range(synchronised + 1, synchronised + after + 1):
+        spool.append(outcome(sequence), NOW_US, 5)
+    kill(spool)
+    drawn = random.Random(seed)  # noqa: S311 - damage
+    for first in segments(spool.folder):
+        path = spool.folder / segment_name(first)
+        if first > synchronised or path == reached[0]:
+            lose_sectors(path, 0 if first > synchronised else reached[1], drawn)
+    outcomes, gaps = read_all(tail)
+    tail.close()
+    assert outcomes[:synchronised] == [outcome(n) for n in range(1, synchronised + 1)]
+    assert all(gap.first > synchronised for gap in gaps)
+    assert tail.ended
+
+
+def lose_sectors(path: Path, start: int, drawn: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    for sector in range(start // 512, len(content) // 512):
+        if drawn.random() < 0.3:
+            begin = max(start, sector * 512)
+            content[begin : (sector + 1) * 512] = bytes((sector + 1) * 512 - begin)
+    path.write_bytes(content)
+
+
 def test_a_frame_that_is_not_whole_is_waited_for_while_its_writer_lives(tmp_path: Path) -> None:
     spool = Spool(tmp_path, segment_bytes=SEGMENT, limit_bytes=LIMIT)
     spool.append(outcome(1), NOW_US, 5)

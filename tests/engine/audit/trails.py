@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import psycopg
 
 from engine.audit.chain import EMPTY, START, Link, body, leaf_hash, next_link, root_of
 from engine.audit.drain import Drainer
+from engine.audit.evidence import Evidence
 from engine.audit.outcome import COLUMNS, Outcome, encode, writer_and_sequence
 from engine.audit.rows import outcome_id
+from engine.audit.verify import Summary, verify
 from engine.settings import Audit, Durability
 from zt.decide import Verdict
 from zt.model import Phase
@@ -119,6 +121,8 @@ class Trail:
             chain = next_link(chain, link)
             assert chain == batch[-1]
         assert not any(recorded.values())
+        with closing(Evidence.at(self.admin).connection) as connection:
+            assert list(verify(Evidence(connection), [], Summary())) == []
 
     def edges(self, span: str) -> list[Any]:
         return self.rows(
