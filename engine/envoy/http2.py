@@ -15,7 +15,8 @@ from typing import Any
 
 from engine.decider import Decider
 from engine.envoy.calls import RETRY
-from engine.envoy.connection import PROTOCOL, Connection, Limits, Service
+from engine.envoy.connection import PROTOCOL, Connection
+from engine.envoy.service import Limits, Service
 from engine.tls import SvidFiles
 
 _LIMITS = Limits()

@@ -14,9 +14,11 @@ from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 
 from engine.envoy import http2
 from engine.envoy.calls import ACCESS_LOGS, MESSAGE_LIMIT, PREFIX, framed
-from engine.envoy.connection import Limits
+from engine.envoy.service import Limits
 from engine.metrics.families import APPEND_FAILURES
 from engine.tls import Peer
+from tests.engine.envoy import raw
+from tests.engine.envoy.proxy import client_context
 from tests.engine.envoy.raw import (
     ACK,
     CONTINUATION,
@@ -32,6 +34,7 @@ from tests.engine.envoy.raw import (
     RST,
     SETTINGS,
     WINDOW,
+    Client,
     Pairs,
     asked,
     call,
@@ -428,6 +431,30 @@ async def test_what_is_in_flight_is_answered_before_the_end(desk: Desk) -> None:
         with pytest.raises(OSError, match="refused"):
             async with client(target):
                 pass
+
+
+async def test_who_asks_all_the_time_is_left_in_the_end(
+    desk: Desk,
+    impatient: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    authority: Authority,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("engine.envoy.connection.peer_of", lambda _: Peer(DB, 0))
+    authority.write(tmp_path / "svid", ENGINE)
+    context = client_context(tmp_path, authority, DB)
+    context.set_alpn_protocols(["h2"])
+    desk.durability.immediate = False
+    async with evaluator(desk, tmp_path / "svid", impatient) as target:
+        host, _, port = target.partition(":")
+        peer = Client(raw.Peer(*await asyncio.open_connection(host, int(port), ssl=context)))
+        await peer.open(call(), MESSAGE)
+        async with asyncio.timeout(5):
+            while await peer.read():
+                pass
+        peer.peer.writer.close()
+        assert peer.goaways == [0, 0]
+        assert peer.answers == {}
 
 
 async def test_a_peer_is_left_when_its_certificate_ends(
