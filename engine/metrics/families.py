@@ -16,7 +16,6 @@ BUCKETED = "zt_evaluation_seconds"
 ROTATIONS = "zt_svid_rotations_total"
 WITHOUT_IDENTITY = "zt_refused_without_identity_total"
 UNKNOWN_CALLERS = "zt_unknown_callers_total"
-WORKER_RELOADS = "zt_worker_reloads_total"
 RELOADS = "zt_policy_reloads_total"
 READY = "zt_policy_ready"
 STALE = "zt_policy_stale"
@@ -63,9 +62,6 @@ FAMILIES = {
     POLICY: Family("gauge", "The policy in force.", ("revision",)),
     LOADED: Family("gauge", "When the policy came into force."),
     RELOADS: Family("counter", "Changes of the policy, by how they ended.", ("result",)),
-    WORKER_RELOADS: Family(
-        "counter", "Changes of the policy that workers took over, or could not.", ("result",)
-    ),
     AUDIT: Family("gauge", "Whether decisions can be recorded."),
     APPEND_FAILURES: Family("counter", "Records that could not be appended to the spool."),
     LOST: Family(
@@ -89,6 +85,4 @@ FIXED: tuple[Series, ...] = (
     (OVERFLOWS,),
     (LOST,),
     (APPEND_FAILURES,),
-    (WORKER_RELOADS, "ok"),
-    (WORKER_RELOADS, "failed"),
 )

@@ -19,7 +19,6 @@ from engine.metrics.families import (
     ROTATIONS,
     UNKNOWN_CALLERS,
     WITHOUT_IDENTITY,
-    WORKER_RELOADS,
     Series,
 )
 from engine.metrics.histogram import observer
@@ -70,10 +69,6 @@ class Metrics:
     def unknown_caller(self, reason: str) -> None:
         """Count a caller of the evaluator itself who may not ask; the reason is one of a few."""
         self._count(UNKNOWN_CALLERS, reason)
-
-    def reload(self, ok: bool) -> None:  # noqa: FBT001 - it is what happened
-        """Count a change of policy that this worker took over, or could not."""
-        self._count(WORKER_RELOADS, "ok" if ok else "failed")
 
     def certificate(self, service: str, address: str, certificate: str | bytes) -> None:
         """Note the certificate of a caller: another one from the same address is a rotation.

@@ -23,6 +23,8 @@ UNDECLARED_DRAWN = 40
 _MARGIN, _GAP, _HEADER = 16.0, 14.0, 24.0
 _HEIGHT, _CHARACTER, _NARROWEST, _WIDEST = 40.0, 7.2, 96.0, 260.0
 _LEAST_WIDTH = 640.0
+# A wider one is shown smaller, until its text is too small to read.
+_WIDE = 1240.0
 _SPREAD = 9.0
 _FAR, _LIFT = 30.0, 24.0
 _GLYPHS = {Kind.REFUSED: "✕", Kind.UNDECLARED: "?"}
@@ -83,7 +85,7 @@ def svg(drawn: Picture, view: View, arrows: Iterable[Json], names: Names) -> Htm
         element("g", *_nodes(drawn, names)),
         element("g", *_strays(drawn, strays, names)),
         id="graph",
-        class_="graph",
+        class_="graph wide" if drawn.width > _WIDE else "graph",
         role="group",
         aria_labelledby="graph-title",
         viewBox=f"0 0 {number(drawn.width)} {number(drawn.height)}",

@@ -80,17 +80,13 @@ def test_only_an_allow_without_a_record_is_lost() -> None:
     assert value(text_of(metrics), "zt_audit_append_failures_total") == 1
 
 
-def test_callers_reloads_and_rotations_are_counted() -> None:
+def test_callers_and_rotations_are_counted() -> None:
     metrics = Metrics()
     metrics.unknown_caller("no_right")
-    metrics.reload(ok=True)
-    metrics.reload(ok=False)
     metrics.certificate(UNKNOWN, "10.0.0.1", "first")
     metrics.certificate(UNKNOWN, "10.0.0.1", "second")
     text = text_of(metrics)
     assert value(text, "zt_unknown_callers_total", reason="no_right") == 1
-    assert value(text, "zt_worker_reloads_total", result="ok") == 1
-    assert value(text, "zt_worker_reloads_total", result="failed") == 1
     assert value(text, "zt_svid_rotations_total", service=UNKNOWN) == 1
 
 
