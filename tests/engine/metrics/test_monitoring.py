@@ -101,7 +101,7 @@ def test_a_wrong_name_would_be_seen() -> None:
     """The parser is not more patient than Prometheus."""
     [selector] = selectors(parsed("sum(rate(zt_no_such_total[5m]))"))
     assert selector.name not in exported()
-    with pytest.raises(ValueError, match="unexpected"):
+    with pytest.raises(ValueError, match="unclosed"):
         parsed("sum by (x (zt_policy_ready)")
 
 
