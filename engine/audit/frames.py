@@ -8,6 +8,7 @@ between are reported as lost, and the segment is put aside instead of deleted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -289,8 +290,10 @@ def _later(segment: _Segment, following: int | None) -> tuple[int, int] | None:
     """The offset and number of the next whole frame behind a damaged one."""
     bound = following or 1 << 40
     offset = segment.offset
-    while window := os.pread(segment.descriptor, _WINDOW + _LONGEST, offset):
-        for match in _LIKELY.finditer(window) if window.strip(b"\0") else ():
+    while (found := _next_data(segment.descriptor, offset)) is not None:
+        offset = found
+        window = os.pread(segment.descriptor, _WINDOW + _LONGEST, offset)
+        for match in _LIKELY.finditer(window, 0, len(window.rstrip(b"\0"))):
             if match.start() >= _WINDOW:
                 break
             number = _whole(window, match.start())
@@ -298,6 +301,16 @@ def _later(segment: _Segment, following: int | None) -> tuple[int, int] | None:
                 return offset + match.start(), number
         offset += _WINDOW
     return None
+
+
+def _next_data(descriptor: int, offset: int) -> int | None:
+    """Where a file goes on with something else than a hole, and most of a segment may be one."""
+    try:
+        return max(offset, os.lseek(descriptor, offset, os.SEEK_DATA))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
 
 
 def _from(firsts: list[int], wanted: int) -> list[int]:
