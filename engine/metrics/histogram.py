@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from math import nan
 
@@ -121,6 +122,13 @@ def quantile(counts: Iterable[int], share: float) -> float:
     return middle(next(index for index, count in enumerate(reached) if count >= rank))
 
 
-def at_most(counts: Iterable[int], nanoseconds: int) -> int:
-    """How many lasted no longer, to the 1 % that buckets are wide."""
-    return sum(count for index, count in enumerate(counts) if middle(index) <= nanoseconds)
+def at_most(counts: Iterable[int], bounds: Iterable[int]) -> list[int]:
+    """For each bound in nanoseconds how many lasted no longer, to the 1 % that buckets are wide."""
+    reached = [0, *accumulate(counts)]
+    return [reached[_within(bound)] for bound in bounds]
+
+
+@cache
+def _within(nanoseconds: int) -> int:
+    """How many buckets are taken for no longer."""
+    return sum(middle(index) <= nanoseconds for index in range(BUCKETS))

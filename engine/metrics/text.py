@@ -23,22 +23,25 @@ def _lines(name: str, samples: Iterable[Sample]) -> Iterator[str]:
     yield f"# HELP {name} {family.text}"
     yield f"# TYPE {name} {family.kind}"
     for suffix, values, value in samples:
-        labels = ",".join(
-            f'{label}="{_escaped(text)}"'
-            for label, text in zip(family.labels, values, strict=False)
-        )
-        yield (
-            f"{name}{suffix}{{{labels}}} {_number(value)}"
-            if labels
-            else (f"{name}{suffix} {_number(value)}")
-        )
+        yield f"{name}{suffix}{_labels(family.labels, values)} {_number(value)}"
+
+
+def _labels(names: Sequence[str], values: Sequence[str]) -> str:
+    if not values:
+        return ""
+    pairs = zip(names, values, strict=True)
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in pairs]) + "}"
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(int(value))
     if math.isnan(value):
         return "NaN"
     return repr(float(value)) if value != int(value) else str(int(value))
 
 
 def _escaped(value: str) -> str:
+    if value.isprintable() and '"' not in value and "\\" not in value:
+        return value
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
