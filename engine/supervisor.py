@@ -28,7 +28,7 @@ _DRAIN_GRACE = 27.0
 _BUILDER_NICENESS = 10
 _WORKER, _DRAINER, _BUILDER, _WATCH = "worker", "drainer", "builder", "pods"
 # Imported before anything is forked: its pages are shared, and a worker that died is soon back.
-_SHARED = ("engine.worker", "engine.policy.build", "engine.audit.drain")
+_SHARED = ("engine.worker", "engine.builder", "engine.audit.drain")
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class _Policy:
         self._children.start(Child(_BUILDER, self._build, restart=False))
 
     def _build(self) -> int:
-        from engine.policy.build import build  # noqa: PLC0415 - imported by supervise, before
+        from engine.builder import build  # noqa: PLC0415 - imported by supervise, before
 
         os.nice(_BUILDER_NICENESS)  # whoever answers goes first
         build(self._settings.policy_path, self._settings.policy, _today())

@@ -57,6 +57,7 @@ class ServerFigures:
     """What a server did. ``failure`` says why it was not measured, if it was not.
 
     ``distinct`` and ``repeated`` are with many connections, ``single`` with one at a time.
+    ``processor_us`` is the processor time of one answer of ``distinct``, whoever else was running;
     ``missing`` is how many of its answers it left no record of, once it had been killed.
     """
 
@@ -64,6 +65,7 @@ class ServerFigures:
     failure: str = ""
     load_seconds: float = 0
     memory_mib: float = 0
+    processor_us: float = 0
     missing: int = 0
     wrong: tuple[str, ...] = ()
     distinct: Load | None = None
@@ -115,7 +117,9 @@ def _loaded(
     form, port, (requests, few) = server.form, started.port, files
     wrong = disagreements(form, port, asks[: plan.compared])
     warm = load(form, port, requests, Burst(CONNECTIONS, _WARM_UP_SECONDS))
+    before = started.processor()
     distinct = load(form, port, requests, Burst(CONNECTIONS, plan.seconds, warm.last))
+    spent = started.processor() - before
     memory = started.memory()
     repeated = load(form, port, few, Burst(CONNECTIONS, plan.single_seconds))
     single = load(form, port, requests, Burst(1, plan.single_seconds, distinct.last))
@@ -125,6 +129,7 @@ def _loaded(
         "name": server.name,
         "load_seconds": started.start_seconds,
         "memory_mib": memory,
+        "processor_us": spent / distinct.answers * 1e6,
         "wrong": tuple(wrong),
         "distinct": distinct,
         "repeated": repeated,
@@ -210,7 +215,7 @@ def _opa_library(workload: Workload, asks: list[Ask], folder: Path) -> Timing:
 def _build(name: str, source: Path, folder: Path) -> Build:
     started = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - ours
-        (*on_core(SERVER_CORE), sys.executable, "-m", "engine.policy.build", source, folder),
+        (*on_core(SERVER_CORE), sys.executable, "-m", "engine.builder", source, folder),
         cwd=_ROOT,
         stderr=subprocess.DEVNULL,
     )

@@ -2,7 +2,7 @@
 
 Opening a table takes milliseconds at a hundred thousand rules, all workers share its pages, and a
 decision is a few probes into hash tables that lie in the file. ``engine.policy.layout`` says
-what lies where; ``engine.policy.build`` writes it. What is answered is what ``zt.decide.decide``
+what lies where; ``engine.builder`` writes it. What is answered is what ``zt.decide.decide``
 answers, by a test.
 """
 

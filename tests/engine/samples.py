@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from engine.audit.outcome import Outcome, decode
+from engine.builder import snapshot_of
 from engine.decider import Decider, View
 from engine.locate import Locations, parse_locations
 from engine.metrics.metrics import Metrics
-from engine.policy.build import snapshot_of
 from engine.policy.table import Snapshot
 from zt.load import load_texts
 from zt.model import Policy

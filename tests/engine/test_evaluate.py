@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.builder import snapshot_of
 from engine.evaluate import Answer, Objection, Request, evaluate, without_audit
 from engine.locate import Locations
-from engine.policy.build import snapshot_of
 from engine.policy.table import empty_snapshot
 from tests.engine.samples import API, CAUTIOUS, DB, LOCATIONS, NEW, WEB, in_force
 from tests.strategies import TODAY, policies

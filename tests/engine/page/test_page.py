@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.audit.reader import Edge
+from engine.builder import build
 from engine.page.assets import HEADERS, address, assets
 from engine.page.page import Parts, page
-from engine.policy.build import build
 from engine.policy.store import PolicyStore
 from engine.policy.table import Snapshot, empty_snapshot
 from tests.engine.page.test_html import Read

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engine.policy.build import build, snapshot_of
+from engine.builder import build, snapshot_of
 from engine.policy.changes import fingerprint
 from engine.policy.store import PolicyStore
 from engine.policy.table import NO_REVISION

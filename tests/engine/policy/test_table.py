@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.builder import snapshot_of
 from engine.locate import Surroundings
-from engine.policy.build import snapshot_of
 from engine.policy.layout import PHASES, Facts, encode
 from engine.policy.table import Table, empty_snapshot
 from tests.engine.samples import API, DB, NEW, TODAY, WEB, in_force, policy

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from engine.audit.reader import Edge
 from engine.page.assets import HEADERS, assets
 from engine.page.page import Parts, page
-from engine.policy.build import build
+from engine.builder import build
 from engine.policy.store import PolicyStore
 
 POLICIES = Path(__file__).parents[3] / "policies"

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from engine.policy.build import snapshot_of
+from engine.builder import snapshot_of
 from lab.tools.build import tool
 from tests.strategies import TODAY, policies
 from zt.decide import decide, decision_table

@@ -4,7 +4,7 @@ Reading a large policy takes seconds and hundreds of megabytes; a worker that an
 for either. What is built lies in a folder by itself, to which the link ``current`` is then swapped;
 ``status.json`` says what is in force and what is wrong with a change that was left out.
 
-Started by the supervisor, or by hand: ``python -m engine.policy.build POLICIES FOLDER``.
+Started by the supervisor, or by hand: ``python -m engine.builder POLICIES FOLDER``.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _forget(folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Build once; 1 if the policy is bad."""
     if len(arguments) != _MISUSE:
-        sys.stderr.write("usage: python -m engine.policy.build POLICIES FOLDER\n")
+        sys.stderr.write("usage: python -m engine.builder POLICIES FOLDER\n")
         return _MISUSE
     source, folder = map(Path, arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
