@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import socket
-import time
 from collections.abc import Callable
 from typing import cast
 
@@ -134,9 +133,11 @@ class Connection(asyncio.Protocol):
         """Do what is due by time."""
         if self._is_overdue():
             self.abort()
-        else:
+            return
+        self._streams.noise = 0
+        if not self._streams.idle:
             self.run(self._streams.sweep)
-            self._sweep_end()
+        self._sweep_end()
 
     def leave(self) -> None:
         """Tell the peer to open no more streams here."""
@@ -174,7 +175,7 @@ class Connection(asyncio.Protocol):
         now, limits = self._service.now, self._service.limits
         if self._leaving == 0:
             idle = self._streams.idle and now - self._streams.seen > limits.idle
-            if idle or time.time() > self._until:
+            if idle or self._service.wall > self._until:
                 self._told = now
                 self.leave()
         elif self._leaving == 1:

@@ -14,8 +14,8 @@ from engine.envoy.authz import Authorization
 
 # Streams of lost connections whose entries still wait.
 _LEFT = 1000
-# Pieces of each that are recorded at a time.
-_PIECES = 10
+# Entries of each that are recorded at a time.
+_ENTRIES = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -69,12 +69,13 @@ class Service:
         self.tls = tls
         self.connections: set[Connection] = set()
         self.loop = asyncio.get_running_loop()
-        self.now = time.monotonic()
+        # As of the last sweep: seconds that only grow, and since the epoch.
+        self.now, self.wall = time.monotonic(), time.time()
         self._left: list[Reports] = []
 
     def sweep(self) -> None:
         """Do what is due by time; once a second."""
-        self.now = time.monotonic()
+        self.now, self.wall = time.monotonic(), time.time()
         for connection in list(self.connections):
             connection.sweep()
         self._left = [reports for reports in self._left if not _recorded(reports)]
@@ -98,7 +99,7 @@ class Service:
 
 def _recorded(reports: Reports) -> bool:
     try:
-        return reports.record()
+        return reports.record(_ENTRIES)
     except Exception:  # noqa: BLE001 - whatever it is, the others go on
         _log.exception("an entry of an access log can't be recorded")
         return True

@@ -96,9 +96,9 @@ class Streams:
         "_headers",
         "_held",
         "_http",
-        "_noise",
         "_route",
         "_service",
+        "noise",
         "peer",
         "seen",
         "settled",
@@ -117,7 +117,7 @@ class Streams:
         self._route: _Route = _Route(channel_of({}, ""))
         # Answers that wait for their records to be safe.
         self._held = 0
-        self._noise = 0
+        self.noise = 0
         # When the last call was opened; whether the peer has sent its settings.
         self.seen = service.now
         self.settled = False
@@ -135,7 +135,6 @@ class Streams:
 
     def sweep(self) -> None:
         """Do what is due by time."""
-        self._noise = 0
         now, limit = self._service.now, self._service.limits.request
         for stream_id, call in list(self._calls.items()):
             if type(call) is _Route:
@@ -204,8 +203,8 @@ class Streams:
         self._disturb()
 
     def _disturb(self) -> None:
-        self._noise += 1
-        if self._noise > _NOISE:
+        self.noise += 1
+        if self.noise > _NOISE:
             raise ngh2.DenialOfServiceError("frames that ask for nothing")
 
     def _open(self, event: RequestReceived) -> None:
