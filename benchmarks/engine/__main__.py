@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.engine import cerbos, opa, ours
@@ -63,6 +63,8 @@ def main() -> int:
     """Run; 1 if a target is missed, 2 if an answer was wrong."""
     options = _options()
     plan = QUICK if options.quick else FULL
+    if options.sizes:
+        plan = replace(plan, sizes=tuple(sorted(options.sizes)))
     machine = _machine()
     for name in ("load", "opa-library"):
         tool(name)
@@ -112,6 +114,7 @@ def _machine() -> Machine:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="RULES", help="instead of all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args()
 

@@ -43,6 +43,10 @@ class Running:
         """Of all its processes together, in MiB: shared pages once (PSS)."""
         return sum(map(_pss, family(self.process.pid))) / 1024
 
+    def processor(self) -> float:
+        """Seconds of processor time that all its processes have had."""
+        return sum(map(_ticks, family(self.process.pid))) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def running(launch: Launch, port: int, probe: bytes, patience: float) -> Iterator[Running]:
@@ -95,6 +99,14 @@ def peak(process: int) -> int:
 
 def _pss(process: int) -> int:
     return _kibibytes(Path(f"/proc/{process}/smaps_rollup"), "Pss:")
+
+
+def _ticks(process: int) -> int:
+    try:
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(after_name[11]) + int(after_name[12])
 
 
 def _kibibytes(path: Path, name: str) -> int:

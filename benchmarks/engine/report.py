@@ -49,7 +49,8 @@ def conditions(machine: Machine, ceiling: Load) -> str:
   answers without one.
 - `distinct`: so many requests that none recurs soon (at 10 rules only refusals can be distinct);
   `repeated`: the same {REPEATED:,} over and over; `one`: one connection, distinct requests. Memory
-  is the PSS of all processes of a server after the `distinct` run. `under way` is requests/s times
+  is the PSS of all processes of a server after the `distinct` run; `cpu us` the processor time of
+  one of its answers, which neighbours on the machine change least. `under way` is requests/s times
   mean latency: {CONNECTIONS}, by Little's law, if the figures agree; `client %` is how busy the
   client kept its core.
 - Answers were compared first: the verdict, and the rule where it is told.
@@ -71,10 +72,10 @@ def size_report(figures: SizeFigures) -> str:
 
 def _servers(servers: Sequence[ServerFigures]) -> Iterator[str]:
     yield (
-        "| server | load s | MiB | distinct /s | p50 us | p99 us | times OPA | repeated /s "
-        "| one: p50 us | p99 us | under way | client % | missing |"
+        "| server | load s | MiB | distinct /s | p50 us | p99 us | cpu us | times OPA "
+        "| repeated /s | one: p50 us | p99 us | under way | client % | missing |"
     )
-    yield "|---|" + "---:|" * 12
+    yield "|---|" + "---:|" * 13
     best = best_opa(servers)
     for one in servers:
         if one.distinct is None or one.repeated is None or one.single is None:
@@ -85,6 +86,7 @@ def _servers(servers: Sequence[ServerFigures]) -> Iterator[str]:
         yield (
             f"| {one.name} | {one.load_seconds:.2f} | {one.memory_mib:.0f} "
             f"| {many.per_second:,.0f} | {many.p50_us:,.0f} | {many.p99_us:,.0f} "
+            f"| {one.processor_us:.1f} "
             f"| {many.per_second / best if best else 0:.2f} | {one.repeated.per_second:,.0f} "
             f"| {single.p50_us:,.0f} | {single.p99_us:,.0f} "
             f"| {many.under_way:.2f} | {many.busy:.0%} | {one.missing} |"
