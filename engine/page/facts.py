@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+from engine.page.graph import is_party
 from engine.page.html import Html, element, together
 from engine.page.names import KINDS, NOBODY, Names, listed, moment, plural, told
 from engine.page.picture import Picture
@@ -55,7 +56,7 @@ def _title(edge: Declared | Stray, names: Names) -> str:
 def _declared(edge: Declared) -> Iterator[Html]:
     notes = [
         KINDS[edge.kind],
-        edge.phase,
+        *([edge.phase] if edge.phase else []),
         *(["across clusters"] if edge.crosses else []),
         *([plural(edge.edges, "edge")] if edge.edges > 1 else []),
     ]
@@ -99,6 +100,7 @@ def _table(edge: Declared | Stray, rows: Iterable[tuple[int, str, Traffic]]) -> 
 def _row(edge: Declared | Stray, port: int, rule: str, seen: Traffic) -> Html:
     asked = urlencode({"source": edge.source, "destination": edge.destination, "port": str(port)})
     why = element("a", "Explain", href=f"v1/explain?{asked}", class_="why")
+    is_askable = is_party(edge.source) and is_party(edge.destination)
     return element(
         "tr",
         element("td", str(port)),
@@ -108,7 +110,7 @@ def _row(edge: Declared | Stray, port: int, rule: str, seen: Traffic) -> Html:
             for count in (seen.allowed - seen.would_deny, seen.would_deny, seen.denied)
         ),
         element("td", moment(seen.last_seen)),
-        element("td", why),
+        element("td", why if is_askable else None),
     )
 
 

@@ -6,7 +6,7 @@ A graph that is too large to be looked at is drawn by namespaces, or by clusters
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -19,10 +19,14 @@ from zt.render.svg import rounded
 from zt.spiffe import SCHEME
 
 Json = dict[str, Any]
+Pair = tuple[str, str]
+Grants = tuple[tuple[int, str], ...]
 
 NODES_SHOWN = 300
 EDGES_SHOWN = 1_000
 RULES_SHOWN = 50
+# Of a group: its services may be in different ones.
+_NO_PHASE = Phase.ENFORCE
 
 
 class Level(StrEnum):
@@ -39,11 +43,16 @@ _DEPTH = {Level.SERVICES: 3, Level.NAMESPACES: 2, Level.CLUSTERS: 1}
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A graph of a level; ``counts`` are the edges and the parties that its own stand for."""
+    """A graph of a level; ``edges`` and ``parties`` count what each of its own stands for.
+
+    The edges of groups have no ports, so that those which end in the same group share an arrow;
+    what is granted stands in ``grants``.
+    """
 
     level: Level
     graph: Graph
-    edges: Counter[tuple[str, str]]
+    grants: Mapping[Pair, Grants]
+    edges: Counter[Pair]
     parties: Counter[str]
 
 
@@ -79,6 +88,13 @@ def group(party: str | None, level: Level) -> str:
     return f"{SCHEME}{'/'.join((domain, *path[: _DEPTH[level]]))}"
 
 
+def is_party(name: str) -> bool:
+    """Whether it names one party: not a group, nor nobody."""
+    if not name.startswith(SCHEME):
+        return bool(name)
+    return len(name.removeprefix(SCHEME).split("/")) > _DEPTH[Level.SERVICES]
+
+
 def _shown(whole: Graph) -> _Shown:
     """The graph at the finest level at which it can be looked at."""
     found = _grouped(whole, Level.CLUSTERS)
@@ -96,30 +112,36 @@ def _grouped(whole: Graph, level: Level) -> _Shown:
         (group(edge.source, level), group(edge.destination, level)) for edge in whole.edges
     )
     if level is Level.SERVICES:
-        return _Shown(level, whole, pairs, parties)
+        grants = {(edge.source, edge.destination): edge.grants for edge in whole.edges}
+        return _Shown(level, whole, grants, pairs, parties)
     nodes = {group(node.id, level): _as_group(node, level) for node in whole.nodes}
-    edges: dict[tuple[str, str], list[Edge]] = defaultdict(list)
+    edges: dict[Pair, list[Edge]] = defaultdict(list)
     for edge in whole.edges:
         edges[group(edge.source, level), group(edge.destination, level)].append(edge)
-    # A namespace that calls itself is no arrow: its caption says how many edges it holds.
-    merged = (_merged(pair, found) for pair, found in edges.items() if pair[0] != pair[1])
-    return _Shown(level, Graph(tuple(nodes.values()), tuple(merged)), pairs, parties)
+    # A namespace that calls itself is no arrow: its caption says how many services it holds.
+    across = {pair: found for pair, found in edges.items() if pair[0] != pair[1]}
+    drawn = Graph(
+        tuple(nodes.values()),
+        tuple(
+            replace(found[0], source=source, destination=destination, grants=(), phase=_NO_PHASE)
+            for (source, destination), found in across.items()
+        ),
+    )
+    grants = {pair: _grants(found) for pair, found in across.items()}
+    return _Shown(level, drawn, grants, pairs, parties)
 
 
 def _as_group(node: Node, level: Level) -> Node:
     if node.is_external:
         return node
+    # All of a cluster in one band: a band for each namespace would be a long way down.
     name = node.namespace if level is Level.NAMESPACES else node.cluster
-    place = node.namespace if level is Level.NAMESPACES else ""
-    return Node(group(node.id, level), name, node.cluster, place, (), Phase.ENFORCE, critical=False)
+    return Node(group(node.id, level), name, node.cluster, "", (), _NO_PHASE, critical=False)
 
 
-def _merged(pair: tuple[str, str], edges: list[Edge]) -> Edge:
-    """All edges between two groups; of their rules no more than can be read."""
-    grants = dict.fromkeys(grant for edge in edges for grant in edge.grants)
-    return replace(
-        edges[0], source=pair[0], destination=pair[1], grants=tuple(grants)[:RULES_SHOWN]
-    )
+def _grants(edges: list[Edge]) -> Grants:
+    """What is granted between two groups, and of it no more than can be read."""
+    return tuple(dict.fromkeys(grant for edge in edges for grant in edge.grants))[:RULES_SHOWN]
 
 
 def _node(node: Node, box: Box, parties: int) -> Json:
@@ -143,9 +165,9 @@ def _edges(drawn: Drawing, shown: _Shown) -> Iterator[Json]:
             yield {
                 "source": edge.source,
                 "destination": edge.destination,
-                "grants": [list(grant) for grant in edge.grants],
+                "grants": list(map(list, shown.grants[edge.source, edge.destination])),
                 "crosses": edge.crosses,
-                "phase": str(edge.phase),
+                "phase": str(edge.phase) if shown.level is Level.SERVICES else None,
                 "edges": shown.edges[edge.source, edge.destination],
                 "path": rounded(path),
             }

@@ -23,8 +23,8 @@ UNDECLARED_DRAWN = 40
 _MARGIN, _GAP, _HEADER = 16.0, 14.0, 24.0
 _HEIGHT, _CHARACTER, _NARROWEST, _WIDEST = 40.0, 7.2, 96.0, 260.0
 _LEAST_WIDTH = 640.0
-# A wider one is shown smaller, until its text is too small to read.
-_WIDE = 1240.0
+# A wide one is shown smaller where the window is, but not so small that nobody can read it.
+_WIDE, _VAST = 1240.0, 2000.0
 _SPREAD = 9.0
 _FAR, _LIFT = 30.0, 24.0
 _GLYPHS = {Kind.REFUSED: "✕", Kind.UNDECLARED: "?"}
@@ -85,13 +85,19 @@ def svg(drawn: Picture, view: View, arrows: Iterable[Json], names: Names) -> Htm
         element("g", *_nodes(drawn, names)),
         element("g", *_strays(drawn, strays, names)),
         id="graph",
-        class_="graph wide" if drawn.width > _WIDE else "graph",
+        class_=f"graph {_size(drawn.width)}",
         role="group",
         aria_labelledby="graph-title",
         viewBox=f"0 0 {number(drawn.width)} {number(drawn.height)}",
         width=drawn.width,
         height=drawn.height,
     )
+
+
+def _size(width: float) -> str:
+    if width > _VAST:
+        return "vast"
+    return "wide" if width > _WIDE else "whole"
 
 
 def _rows(parties: Iterable[str], names: Names, width: float, top: float) -> dict[str, Box]:

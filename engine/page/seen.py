@@ -58,7 +58,7 @@ class Declared:
     source: str
     destination: str
     rules: tuple[tuple[int, str], ...]
-    phase: str
+    phase: str | None
     crosses: bool
     edges: int
     path: str

@@ -153,7 +153,8 @@ function question(source, destination, port) {
 
 function row(record) {
   const { source, destination } = record;
-  const why = `v1/explain?${question(source.spiffe_id, destination.spiffe_id, destination.port)}`;
+  const asked = question(source.spiffe_id, destination.spiffe_id, destination.port);
+  const why = made("a", { href: `v1/explain?${asked}`, class: "why" }, "Explain");
   const calm = record.decision === "ALLOW" && record.would_be !== "DENY";
   const cell = (...content) => made("td", {}, ...content);
   const party = (id) => made("td", { title: id || "" }, short(id));
@@ -168,7 +169,7 @@ function row(record) {
     cell(made("code", {}, record.policy_matched)),
     cell(record.reason || ""),
     cell(String(record.latency_us)),
-    cell(made("a", { href: why, class: "why" }, "Explain")),
+    cell(source.spiffe_id ? why : ""), // nobody is no party to ask about
   );
 }
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.generate import generated_policy
 from engine.page import graph as subject
-from engine.page.graph import Level, declared, group
+from engine.page.graph import Level, declared, group, is_party
 from tests.engine.samples import TODAY, WEB, policy
 from zt.effective import effective
 from zt.graph import graph
@@ -55,6 +55,7 @@ def test_a_large_graph_is_drawn_by_groups(level: Level, monkeypatch: pytest.Monk
     across = {(group(e.source, level), group(e.destination, level)) for e in whole.edges}
     assert pairs(found) == {pair for pair in across if pair[0] != pair[1]}
     assert found["services"] == sum(not node.is_external for node in whole.nodes)
+    assert {node["namespace"] for node in found["nodes"]} == {""}
     assert found["edges_in_all"] == len(whole.edges)
 
 
@@ -69,6 +70,14 @@ def test_a_group_of_a_group_is_itself(party: str | None) -> None:
     for level in Level:
         once = group(party, level)
         assert group(once, level) == once
+
+
+def test_groups_and_nobody_are_no_parties() -> None:
+    assert is_party(WEB)
+    assert is_party("external:internet")
+    assert not any(
+        is_party(name) for name in ("", "spiffe://hanzo.ai/east", group(WEB, Level.NAMESPACES))
+    )
 
 
 def test_groups_are_parts_of_the_identity() -> None:

@@ -16,9 +16,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from engine.audit.reader import Edge
+from engine.builder import build
 from engine.page.assets import HEADERS, assets
 from engine.page.page import Parts, page
-from engine.builder import build
 from engine.policy.store import PolicyStore
 
 POLICIES = Path(__file__).parents[3] / "policies"
