@@ -35,8 +35,6 @@ def _log_to_stderr() -> None:
         format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
-    # Says the same as we do, for every connection that it retries.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
