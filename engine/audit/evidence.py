@@ -266,11 +266,6 @@ class _Merge:
         )
 
 
-def day_of(time_us: int) -> date:
-    """The day (UTC) of a time in microseconds since the epoch."""
-    return (EPOCH + timedelta(days=time_us // DAY_US)).date()
-
-
 def microseconds(time: datetime) -> int:
     """Since the epoch."""
     return (time - EPOCH) // timedelta(microseconds=1)

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from engine.audit.chain import EMPTY, START, body, leaf_hash, next_link, root_of
 from engine.audit.checkpoint import Checkpoint
-from engine.audit.evidence import Batch, Evidence, Row, day_of, microseconds
+from engine.audit.evidence import DAY_US, EPOCH, Batch, Evidence, Row, microseconds
 from engine.audit.outcome import encode, record_id
 
 KEPT_DAYS = 365
@@ -112,7 +112,7 @@ class _Verification:
         self._kept = datetime.now(UTC).date() - timedelta(days=kept_days)
         self._previous: Batch | None = None
         self._last: dict[int, int] = {}  # of each writer's records
-        self._found: Counter[date] = Counter()  # records of batches, by day
+        self._found: Counter[int] = Counter()  # records of batches, by day since the epoch
         self._outcomes: dict[bytes, bytes | None] = {}  # encoded, by ID
         self._early: set[date] = set()
         self._newest = datetime.min.replace(tzinfo=UTC)
@@ -223,7 +223,7 @@ class _Verification:
         if not batch.is_sound:
             yield Finding(Kind.BATCH, f"batch {batch.number} has impossible values", batch.number)
             return
-        self._found.update(day_of(row.time_us) for row in rows)
+        self._found.update(row.time_us // DAY_US for row in rows)
         if batch.lost:
             self._summary.lost += batch.last - batch.first + 1
             if batch.root != EMPTY:
@@ -327,7 +327,7 @@ class _Verification:
         # Batches that came meanwhile are part of what was counted.
         yield from self._batches_until(last)
         self._summary.days += 1
-        if count == self._found[day]:
+        if count == self._found[(day - EPOCH.date()).days]:
             return
         for stray in self._evidence.strays(day):
             if stray.batch is None:
