@@ -4,7 +4,7 @@ bin := .venv/bin
 rooms := $(wildcard __main__.py zt components engine gateway lab benchmarks tests)
 lock := uv pip compile --quiet --no-header --generate-hashes --universal --python-version 3.11
 
-.PHONY: setup check test up down golden bench bench-engine lock
+.PHONY: setup check test test-lab up down golden bench bench-engine lock
 
 setup: .venv/ready  ## .venv with everything pinned, and `zt` in it
 
@@ -40,9 +40,6 @@ golden: setup  ## rewrite tests/golden from what is compiled now; review the dif
 
 bench: setup
 	$(bin)/python -m benchmarks.compile
-
-bench-engine: setup  ## the evaluator beside OPA, Cedar and Cerbos, on the same rules and requests
-	$(bin)/python -m benchmarks.engine
 
 bench-engine: setup  ## the evaluator beside OPA, Cerbos and Cedar; needs Go, npm and two idle cores
 	$(bin)/python -m benchmarks.engine
