@@ -24,6 +24,7 @@ from engine.evaluate import Objection, Request
 from engine.locate import Locations, Surroundings
 from zt.decide import Verdict
 from zt.effective import EXTERNAL
+from zt.model import Phase
 from zt.spiffe import SCHEME
 
 LAYER = "evaluator"
@@ -38,8 +39,9 @@ _FORBIDDEN = 403
 
 _parse = CheckRequest.FromString
 
-# Channel, source and destination by certificate and by address.
-Key = tuple[str, str, str, str, str]
+# Channel, source by certificate and by address, destination by certificate; where a canary may be
+# asked about, its address.
+Key = tuple[str, ...]
 
 
 class Held(NamedTuple):
@@ -62,10 +64,11 @@ class Held(NamedTuple):
 class _Known:
     """What is known of a kind of connection under one view."""
 
-    __slots__ = ("address", "answers", "look", "prepared", "source")
+    __slots__ = ("address", "answers", "canary", "look", "prepared", "source")
 
     def __init__(self, prepared: Prepared, address: str) -> None:
         self.prepared = prepared
+        self.canary = prepared.answer.phase is Phase.CANARY
         # For each of the two filters: the answer, and the one where it can't be recorded.
         self.answers = tuple(
             (
@@ -104,16 +107,19 @@ class Authorization:
         except DecodeError:
             raise CallError(Code.INVALID_ARGUMENT, "this is no CheckRequest") from None
         source, destination = attributes.source, attributes.destination
-        key = (
+        key: Key = (
             channel.key,
             source.principal,
             source.address.socket_address.address,
             destination.principal,
-            destination.address.socket_address.address,
         )
         if self._decider.view is not self._view:
             self._forget()
         known = self._known.get(key) or self._learn(key, attributes, channel)
+        if known.canary:
+            # Which replica is asked about makes a difference in this phase alone.
+            key += (destination.address.socket_address.address,)
+            known = self._known.get(key) or self._learn(key, attributes, channel)
         if started >= known.look:
             self._look(known, source.certificate, started)
         sequence = self._append(known.prepared, started)

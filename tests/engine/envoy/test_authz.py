@@ -1,15 +1,32 @@
 """Check, through real gRPC channels."""
 
+import asyncio
+from collections import Counter
 from pathlib import Path
 
 import grpc
 import pytest
 
-from engine.envoy.authz import Caller, caller_of
+from engine.decider import View
+from engine.envoy.authz import Authorization, Caller, caller_of
+from engine.envoy.channel import channel_of
 from engine.evaluate import Objection
 from engine.metrics.families import ROTATIONS
 from tests.engine.envoy.conftest import Evaluator
-from tests.engine.samples import CAUTIOUS, DB, DOMAIN, ENGINE, LOCATIONS, NEW, WEB, Authority, Desk
+from tests.engine.samples import (
+    CAUTIOUS,
+    DB,
+    DOMAIN,
+    ENGINE,
+    LOCATIONS,
+    NEW,
+    POLICY,
+    WEB,
+    Authority,
+    Desk,
+    eventually,
+    in_force,
+)
 from tests.engine.sidecar import ALLOWED, DENIED, Metadata, about, check, counts, question
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +130,71 @@ async def test_changed_certificates_of_declared_callers_are_counted(
             await check(target, question(DOMAIN + "stranger", certificate=certificate))
     rotations = {key: count for key, count in counts(desk).items() if key[0] == ROTATIONS}
     assert rotations == {(ROTATIONS, WEB): 1}
+
+
+async def test_each_replica_of_a_canary_has_an_answer_of_its_own(
+    desk: Desk, evaluator: Evaluator
+) -> None:
+    """The first by name enforces; the others let pass."""
+    async with evaluator(desk) as target:
+        for _ in range(2):
+            for replica, code in (("10.0.0.3", DENIED), ("10.0.0.4", ALLOWED)):
+                request = question(DB, CAUTIOUS)
+                request.attributes.destination.address.socket_address.address = replica
+                answer = await check(target, request, about(CAUTIOUS))
+                assert (answer.status.code, answer.status.message) == (code, "no_rule")
+
+
+async def test_another_view_has_other_answers(desk: Desk, evaluator: Evaluator) -> None:
+    nothing = in_force(POLICY.replace('shop/web"}\n      to', 'shop/api"}\n      to', 1))
+    before, after = desk.decider.view, View(nothing, desk.locations)
+    async with evaluator(desk) as target:
+        for view, code in ((before, ALLOWED), (after, DENIED), (before, ALLOWED)):
+            desk.decider.view = view
+            assert (await check(target, question())).status.code == code
+
+
+async def test_made_up_sources_are_remembered_within_bounds(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.envoy.authz.REMEMBERED", 8)
+    authorization = Authorization(desk.decider)
+    channel = channel_of({b"zt-destination": DB.encode(), b"zt-port": b"5432"}, DB)
+    for number in range(100):
+        made_up = question(f"{DOMAIN}made-up-{number}").SerializeToString()
+        authorization.check(made_up, channel)
+        authorization.check(question().SerializeToString(), channel)
+        assert len(authorization._known) <= 8
+    verdicts = Counter(record.verdict for record in desk.outcomes)
+    assert verdicts == {"ALLOW": 100, "DENY": 100}
+
+
+async def test_the_http_filter_is_answered_in_its_words(desk: Desk, evaluator: Evaluator) -> None:
+    asked, denied = question(), question(CAUTIOUS)
+    for request in (asked, denied):
+        request.attributes.request.http.path = "/"
+    async with evaluator(desk) as target:
+        granted, refused = await check(target, asked), await check(target, denied)
+        plain = await check(target, question(CAUTIOUS))
+    assert granted.status.code == ALLOWED
+    assert granted.HasField("ok_response")
+    assert (refused.status.code, refused.denied_response.status.code) == (DENIED, 403)
+    assert refused.denied_response.body == "no_rule\n"
+    (header,) = refused.denied_response.headers
+    assert (header.header.key, header.header.value) == ("x-zt-reason", "no_rule")
+    assert not plain.HasField("denied_response")
+
+
+async def test_an_answer_waits_until_its_record_is_safe(desk: Desk, evaluator: Evaluator) -> None:
+    desk.durability.immediate = False
+    async with evaluator(desk) as target:
+        for safe, expected in ((True, (ALLOWED, "rule")), (False, (DENIED, "audit_unavailable"))):
+            asking = asyncio.create_task(check(target, question()))
+            await eventually(lambda: len(desk.durability.waiting) == 1)
+            assert not asking.done()
+            desk.durability.settle(safe=safe)
+            answer = await asking
+            assert (answer.status.code, answer.status.message) == expected
 
 
 # --- Whose connections a sidecar may speak of -----------------------------------------------------
