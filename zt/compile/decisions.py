@@ -69,10 +69,7 @@ def read(text: str) -> Decisions:
     return Decisions(
         _table(content),
         revision,
-        {
-            item["id"].removeprefix(EXTERNAL): tuple(item["cidrs"])
-            for item in content["externals"]
-        },
+        {item["id"].removeprefix(EXTERNAL): tuple(item["cidrs"]) for item in content["externals"]},
         tuple(cluster["podCIDR"] for cluster in content["clusters"]),
     )
 
