@@ -1,7 +1,7 @@
 """Whatever a superuser does to the trail is noticed; what happens by itself is not blamed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -44,7 +44,7 @@ class Trail:
     """A ledger of some batches of two writers, and what was written."""
 
     ledger: Ledger
-    records: list[AuditRecord]
+    records: list[AuditRecord] = field(repr=False)
     batches: int
     chain: bytes
 
@@ -381,7 +381,7 @@ TAMPERINGS: dict[Tampering, set[Kind]] = {
     add_outcome: {Kind.OUTCOME},
     delete_batch: {Kind.CHAIN, Kind.STRAY},
     delete_batch_and_records: {Kind.CHAIN},
-    change_batch: {Kind.CHAIN, Kind.BATCH, Kind.MISSING, Kind.ROOT, Kind.DROPPED},
+    change_batch: {Kind.CHAIN, Kind.BATCH, Kind.MISSING, Kind.ROOT, Kind.DROPPED, Kind.MOVED},
     swap_batches: {Kind.CHAIN},
     attach_table: {Kind.PARTITION},
     drop_day: {Kind.DROPPED, Kind.MISSING},
