@@ -355,6 +355,7 @@ async def test_who_drips_is_closed_although_data_keeps_coming(desk: Desk) -> Non
             await writer.drain()
             await asyncio.sleep(0.001)
         (connection,) = at.server.server_state.connections
+        assert isinstance(connection, Front)
         assert connection.active > began + 0.03
         sweep([connection], began + fast.REQUEST_PATIENCE + 0.02)
         assert await asyncio.wait_for(reader.read(), 5) == b""
