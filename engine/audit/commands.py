@@ -176,7 +176,7 @@ def export(*, file: str, **filters: Unpack[Filters]) -> None:
         sys.stdout.buffer.flush()
     else:
         count = _export_to_file(dsn, asked, Path(file))
-    click.echo(f"{count:,} records", err=True)
+    click.echo(_count(count, "record"), err=True)
 
 
 @audit.command(
@@ -333,23 +333,27 @@ def _say_findings(findings: Iterable[Finding], summary: Summary) -> None:
 def _summary_text(summary: Summary) -> Iterator[str]:
     found = summary.findings.total()
     yield (
-        f"{summary.records:,} records in {summary.batches:,} batches, "
-        f"{summary.outcomes:,} outcomes: {f'{found:,} findings' if found else 'as written'}"
+        f"{_count(found, 'finding')} in {_count(summary.batches, 'batch', 'batches')} and "
+        f"{_count(summary.outcomes, 'outcome')}; {_count(summary.records, 'record')} proved"
     )
     if summary.dropped:
         yield (
-            f"the records of {summary.dropped:,} batches were dropped by retention: of those "
-            f"before {summary.since} the chain alone is proved"
+            f"the records of {_count(summary.dropped, 'batch', 'batches')} were dropped by "
+            f"retention: of those before {summary.since} the chain alone is proved"
         )
     if summary.lost:
-        yield f"{summary.lost:,} records were lost before they were in the trail, and say so there"
+        yield f"{_count(summary.lost, 'record')} lost on the way into the trail, which says so"
     if summary.checkpoints:
         yield (
-            f"{summary.checkpoints:,} checkpoints: they vouch for batches 1 to "
+            f"{_count(summary.checkpoints, 'checkpoint')}, good until batch "
             f"{summary.covered:,} of {summary.last:,}"
         )
     else:
         yield "no checkpoints: the owner of the database could have rewritten all of it"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _say_findings_json(findings: Iterable[Finding], summary: Summary) -> None:

@@ -61,7 +61,7 @@ class Summary:
     """What was looked at."""
 
     batches: int = 0
-    records: int = 0
+    records: int = 0  # that are those of their batches
     outcomes: int = 0
     days: int = 0
     since: date | None = None  # the first day whose records are there
@@ -266,8 +266,9 @@ class _Verification:
     def _records(self, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
         number = batch.number
         for first, last in _gaps(batch, rows):
-            few = f"record {first}" if first == last else f"records {first} to {last}"
-            message = f"{few} of writer {batch.writer:015x} not there, of batch {number}"
+            some = "record {} is" if first == last else "records {} to {} are"
+            which = f"{some.format(first, last)} not there"
+            message = f"{which}, of writer {batch.writer:015x} in batch {number}"
             yield Finding(Kind.MISSING, message, number, record_id(batch.writer, first))
         for one, other in pairwise(rows):
             if one.sequence == other.sequence:
@@ -276,7 +277,6 @@ class _Verification:
                 yield Finding(Kind.STRAY, message, number, identifier)
         if len(rows) != batch.last - batch.first + 1:
             return
-        self._summary.records += len(rows)
         yield from self._root(batch, rows)
         yield from self._times(batch, rows)
 
@@ -287,6 +287,7 @@ class _Verification:
             for row, outcome in zip(rows, encoded, strict=True)
         ]
         if root_of(leaves) == batch.root:
+            self._summary.records += len(rows)
             return
         message = f"the records of batch {batch.number} are not those that were written"
         bad = sorted({row.outcome for row in rows if not self._is_outcome(row.outcome)})

@@ -104,7 +104,7 @@ def test_filters_choose(run: Run, arguments: tuple[str, ...], expected: int) -> 
     result = run("export", *arguments)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == expected
-    assert result.stderr == f"{expected} records\n"
+    assert result.stderr == f"{expected} record{'s' * (expected != 1)}\n"
 
 
 def test_export_has_the_records_of_the_api(
@@ -127,7 +127,8 @@ def test_what_cannot_be_written_is_told(run: Run, tmp_path: Path) -> None:
 def test_verify_proves_an_untouched_trail(run: Run, records: list[AuditRecord]) -> None:
     result = run("verify")
     assert result.exit_code == 0, result.output
-    assert f"{len(records)} records in 1 batches, 3 outcomes: as written" in result.stdout
+    proved = f"0 findings in 1 batch and 3 outcomes; {len(records)} records proved"
+    assert proved in result.stdout
     assert "no checkpoints: the owner of the database could have rewritten" in result.stdout
 
 
@@ -164,7 +165,7 @@ def test_verify_compares_checkpoints(run: Run, ledger: Ledger, tmp_path: Path) -
     checkpoint.write(folder, Checkpoint(*row), key)
     result = run(*arguments)
     assert result.exit_code == 0, result.output
-    assert "1 checkpoints: they vouch for batches 1 to 1 of 1" in result.stdout
+    assert "1 checkpoint, good until batch 1 of 1" in result.stdout
     checkpoint.write(folder, Checkpoint(1, bytes(32)), key)
     result = run(*arguments)
     assert result.exit_code == 1

@@ -530,7 +530,7 @@ def test_findings_say_what_and_where(trail: Trail) -> None:
     findings, summary = trail.verify()
     (finding,) = findings
     assert (finding.kind, finding.batch, finding.id) == (Kind.MISSING, 1, record.id)
-    assert "record 1 of writer 123456789abcdef" in finding.message
+    assert finding.message == "record 1 is not there, of writer 123456789abcdef in batch 1"
     assert summary.findings == {Kind.MISSING: 1}
 
 
