@@ -25,6 +25,8 @@ from engine.envoy.service import Service
 WINDOW = 64 << 10
 # Bytes of messages that are not complete, of all streams together.
 _INCOMPLETE = 4 << 20
+# Different headers of Checks that are remembered.
+_ROUTES = 16
 # Frames between two sweeps that ask for nothing: pings, settings, windows, empty data.
 _NOISE = 5000
 
@@ -97,6 +99,7 @@ class Streams:
         "_held",
         "_http",
         "_route",
+        "_routes",
         "_service",
         "noise",
         "peer",
@@ -112,9 +115,10 @@ class Streams:
         self._carrier = carrier
         self.peer: str | None = None
         self._calls: dict[int, _Route | _Call] = {}
-        # Of the latest Check.
+        # Of the latest Check, and of a few: a sidecar has as many as it has ports.
         self._headers: Headers = ()
         self._route: _Route = _Route(channel_of({}, ""))
+        self._routes: dict[Headers, _Route] = {}
         # Answers that wait for their records to be safe.
         self._held = 0
         self.noise = 0
@@ -209,7 +213,13 @@ class Streams:
 
     def _open(self, event: RequestReceived) -> None:
         """Route a call by its headers."""
-        stream_id, fields = event.stream_id, dict(event.headers)
+        stream_id, headers = event.stream_id, event.headers
+        known = self._routes.get(headers)
+        if known is not None and not event.end_stream:
+            self._headers, self._route = headers, known
+            self._calls[stream_id] = known
+            return
+        fields = dict(headers)
         if fields.get(b":method") != b"POST":
             self._refuse_http(stream_id, b"405")
             return
@@ -219,8 +229,7 @@ class Streams:
         path = fields.get(b":path")
         channel = channel_of(fields, self.peer)
         if path == _CHECK:
-            self._headers, self._route = event.headers, _Route(channel)
-            self._calls[stream_id] = self._route
+            self._calls[stream_id] = self._learn(headers, channel)
         elif path == _ACCESS_LOGS:
             reports = Reports(self._service.decider, channel)
             self._calls[stream_id] = _Call(channel, self._service.now, reports)
@@ -228,6 +237,12 @@ class Streams:
             raise CallError(Code.UNIMPLEMENTED, "there is no such method")
         if event.end_stream:
             self._end(stream_id)
+
+    def _learn(self, headers: Headers, channel: Channel) -> _Route:
+        if len(self._routes) >= _ROUTES:
+            self._routes.clear()
+        route = self._routes[headers] = _Route(channel)
+        return route
 
     def _take_piece(self, event: DataReceived) -> None:
         """Take DATA that is not just one Check."""

@@ -270,6 +270,21 @@ async def test_a_call_out_of_line_is_told_so(
         assert good["grpc-status"] == "0"
 
 
+async def test_checks_of_many_ports_share_a_connection(desk: Desk) -> None:
+    """What was remembered of others' headers changes nothing."""
+    ports = [*range(5425, 5450), *range(5430, 5435)] * 3
+    async with evaluator(desk) as target, client(target) as peer:
+        for port in ports:
+            await peer.answer(await peer.open(call(zt_port=str(port)), MESSAGE))
+        nothing = await peer.answer(await peer.open(call(zt_port="5432")))
+    assert nothing["grpc-status"] == "13"
+    assert [outcome.destination_port for outcome in desk.outcomes] == ports
+    allowed = {
+        outcome.destination_port for outcome in desk.outcomes if outcome.rule == "core/rule-1"
+    }
+    assert allowed == {5432}
+
+
 async def test_a_refused_call_need_not_be_ended_by_its_sender(desk: Desk) -> None:
     async with evaluator(desk) as target, client(target) as peer:
         for _ in range(3):
