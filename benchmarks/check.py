@@ -35,6 +35,7 @@ import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from benchmarks.generate import generated_policy
+from benchmarks.paced import Call, latencies
 from engine.audit.spool import Spool
 from engine.builder import snapshot_of
 from engine.decider import Decider, View
@@ -46,6 +47,7 @@ from engine.tls import Peer, SvidFiles
 from tests.engine.envoy.proxy import client_context, echo, echoed, envoy
 from tests.engine.samples import DB, ENGINE, WEB, Authority, in_force
 from zt.model import Policy
+from zt.wellknown import METADATA_DESTINATION, METADATA_PORT
 
 SERVICES, RULES = 10_000, 100_000
 SERVER_CORE, CLIENT_CORE = 0, 1
@@ -104,8 +106,11 @@ class _Load:
     def __init__(self, folder: Path, policy: Policy) -> None:
         self._folder = folder
         self._edges = list(_edges(policy))
-        for number, (source, destination, _) in enumerate(self._edges):
-            (folder / f"body-{number}").write_bytes(framed(_question(source, destination, number)))
+        self._calls = []
+        for number, (source, destination, port) in enumerate(self._edges):
+            body = framed(_question(source, destination, number))
+            (folder / f"body-{number}").write_bytes(body)
+            self._calls.append(_call(destination, port, body))
 
     def rate(self, server: _Server) -> tuple[float, float]:
         """Checks a second, as fast as they are answered, and CPU of each: the best of some rounds.
@@ -116,7 +121,7 @@ class _Load:
 
     def _round(self, server: _Server) -> tuple[float, float]:
         before = server.cpu()
-        reports = self._run(server, ("-m", str(STREAMS)))
+        reports = self._run(server)
         used = server.cpu() - before
         return sum(map(_rate, reports)), used / sum(map(_answered, reports)) * 1e6
 
@@ -127,31 +132,46 @@ class _Load:
         )
 
     def _paced(self, server: _Server, rate: float) -> list[float]:
-        each = max(int(rate / EDGES / CLIENTS), 1)
-        logs = [self._folder / f"log-{number}" for number in range(EDGES)]
-        for log in logs:
-            log.unlink(missing_ok=True)
-        self._run(server, ("-m", "100", f"--rps={each}"), logs)
-        rows = (row.split("\t") for log in logs for row in log.read_text().splitlines())
-        return sorted(int(row[2]) / 1000 for row in rows)
+        context = None
+        if server.scheme == "https":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols(["h2"])
+        with _on_core(CLIENT_CORE):
+            return latencies(
+                server.port,
+                self._calls,
+                rate,
+                SECONDS,
+                connections=EDGES * CLIENTS,
+                context=context,
+            )
 
-    def _run(
-        self, server: _Server, options: tuple[str, ...], logs: list[Path] | None = None
-    ) -> list[str]:
+    def _run(self, server: _Server) -> list[str]:
         processes = []
         for number, (_, destination, destination_port) in enumerate(self._edges):
+            fields = (f"{name}: {value}" for name, value in _headers(destination, destination_port))
             command = [
                 *("taskset", "-c", str(CLIENT_CORE), "h2load"),
-                *("-c", str(CLIENTS), "-D", str(SECONDS), *options),
+                *("-c", str(CLIENTS), "-m", str(STREAMS), "-D", str(SECONDS)),
                 *("-d", str(self._folder / f"body-{number}")),
-                *([f"--log-file={logs[number]}"] if logs else []),
-                *_headers(destination, destination_port),
+                *(option for header in fields for option in ("-H", header)),
                 f"{server.scheme}://127.0.0.1:{server.port}{CHECK}",
             ]
             processes.append(
                 subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - h2load
             )
         return [process.communicate()[0] for process in processes]
+
+
+@contextmanager
+def _on_core(core: int) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _edges(policy: Policy) -> Iterator[tuple[str, str, int]]:
@@ -179,19 +199,22 @@ def _address(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _headers(destination: str, port: int) -> Iterator[str]:
+def _headers(destination: str, port: int) -> Iterator[tuple[str, str]]:
     """What Envoy 1.40 sends with a Check."""
-    for header in (
-        "content-type: application/grpc",
-        "te: trailers",
-        "grpc-timeout: 1000m",
-        f"zt-destination: {destination}",
-        f"zt-port: {port}",
-        "x-envoy-internal: true",
-        "x-forwarded-for: 10.240.1.1",
-        "x-envoy-expected-rq-timeout-ms: 1000",
-    ):
-        yield from ("-H", header)
+    yield "te", "trailers"
+    yield "grpc-timeout", "1000m"
+    yield "content-type", "application/grpc"
+    yield METADATA_DESTINATION, destination
+    yield METADATA_PORT, str(port)
+    yield "x-envoy-internal", "true"
+    yield "x-forwarded-for", "10.240.1.1"
+    yield "x-envoy-expected-rq-timeout-ms", "1000"
+
+
+def _call(destination: str, port: int, body: bytes) -> Call:
+    pseudo = {":method": "POST", ":path": CHECK, ":authority": "evaluator", ":scheme": "http"}
+    fields = [*pseudo.items(), *_headers(destination, port)]
+    return Call([(name.encode(), value.encode()) for name, value in fields], body)
 
 
 def _rate(report: str) -> float:
@@ -211,8 +234,8 @@ def _answered(report: str) -> int:
 def _measured(name: str, load: _Load, snapshot: Snapshot, transport: str, *, tls: bool) -> Figures:
     with _serving(snapshot, transport, tls=tls) as server:
         rate, cpu = load.rate(server)
-        latencies = load.latencies(server, rate / 2)
-    figures = Figures(rate, cpu, _rank(latencies, 0.5), _rank(latencies, 0.99))
+        times = load.latencies(server, rate / 2)
+    figures = Figures(rate, cpu, _rank(times, 0.5), _rank(times, 0.99))
     row = f"{name:16} {rate:9,.0f} {cpu:8.1f} {figures.p50:17.2f} {figures.p99:8.2f}"
     print(row, flush=True)
     return figures
