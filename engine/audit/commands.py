@@ -271,7 +271,7 @@ async def _page(dsn: str, asked: Query) -> list[AuditRecord]:
 
 
 async def _export(dsn: str, asked: Query, file: Any) -> int:  # noqa: ANN401 - as open() gives it
-    reader = AuditReader(dsn)
+    reader = AuditReader(dsn, stream_page=_MAX_PAGE)
     try:
         async with aclosing(reader.stream(asked)) as records:
             return await write_lines(records, file)

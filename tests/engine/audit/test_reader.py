@@ -169,16 +169,15 @@ async def all_pages(reader: AuditReader, query: Query) -> list[AuditRecord]:
     return found
 
 
-async def test_a_stream_has_all_of_them(
-    reader: AuditReader, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader_module, "_STREAM_PAGE", 10)
+async def test_a_stream_has_all_of_them(database: Database, ledger: Ledger) -> None:
+    reader = AuditReader(database.dsn, stream_page=10)
     at = now()
     pairs = [(at + timedelta(milliseconds=n), OUTCOME if n % 3 else DENIED) for n in range(60)]
     records = ledger.add(*pairs)
     assert [one async for one in reader.stream(Query(limit=1))] == records[::-1]
     denied = [one async for one in reader.stream(Query(verdict=Verdict.DENY))]
     assert denied == [one for one in records[::-1] if one.outcome == DENIED]
+    await reader.close()
 
 
 async def test_a_stream_that_nobody_reads_on_holds_nothing(
