@@ -119,13 +119,7 @@ async def stream(parts: Parts, query: Query, limit: int | None) -> Response:
         await lines.aclose()
         raise
 
-    async def all_of_them() -> AsyncIterator[bytes]:
-        async with aclosing(lines):
-            yield first
-            async for chunk in lines:
-                yield chunk
-
-    return _Stream(all_of_them(), media_type=NDJSON)
+    return _Stream(first, lines)
 
 
 async def _lines(parts: Parts, query: Query, limit: int | None) -> AsyncGenerator[bytes, None]:
@@ -151,16 +145,26 @@ async def _lines(parts: Parts, query: Query, limit: int | None) -> AsyncGenerato
 
 
 class _Stream(StreamingResponse):
-    """Ends when its reader has stopped reading."""
+    """Lines as they are read; ends when whoever they are for has stopped reading."""
+
+    def __init__(self, first: bytes, lines: AsyncGenerator[bytes, None]) -> None:
+        async def content() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in lines:
+                yield chunk
+
+        super().__init__(content(), media_type=NDJSON)
+        self._lines = lines
 
     async def stream_response(self, send: Send) -> None:
-        """Send with patience."""
+        """Send with patience, and give up the turn whatever happens."""
 
         async def patiently(message: Message) -> None:
             async with asyncio.timeout(_SEND_PATIENCE):
                 await send(message)
 
-        await super().stream_response(patiently)
+        async with aclosing(self._lines):
+            await super().stream_response(patiently)
 
 
 async def graph(parts: Parts, since: datetime | None) -> Response:

@@ -11,11 +11,11 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.audit.reader import AuditReader
+from engine.builder import build
 from engine.decider import View
 from engine.http.api import Parts, create_app
 from engine.http.callers import EXTENSION, LOCAL, Caller
 from engine.http.health import create_health
-from engine.policy.build import build
 from engine.policy.store import PolicyStore
 from engine.settings import Settings, from_environment
 from tests.engine.samples import API, DB, DOMAIN, LOCATIONS, NEW, POLICY, TODAY, WEB, Desk
@@ -61,7 +61,9 @@ kind: OperatorRoleBinding
 metadata: {{name: those-on-call}}
 spec: {{role: oncall, subjects: ["{NEW}"]}}
 """
-WITH_RIGHTS = POLICY + OPERATORS
+# Reading and writing are told apart where HTTP is spoken.
+_ENGINE = "{name: engine}\nspec: {cluster: east, namespace: shop, ports: [{port: 5432"
+WITH_RIGHTS = POLICY.replace(_ENGINE, f"{_ENGINE}, protocol: http") + OPERATORS
 READER, WRITER, ON_CALL, SERVICE = WEB, API, NEW, DB
 
 
@@ -113,7 +115,9 @@ def settings_of(source: Path, state: Path, dsn: str = NOWHERE, **others: str) ->
 
 
 def parts_of(settings: Settings, desk: Desk) -> Parts:
-    return Parts(settings, PolicyStore(settings.policy), desk.decider, AuditReader(settings.audit.dsn))
+    return Parts(
+        settings, PolicyStore(settings.policy), desk.decider, AuditReader(settings.audit.dsn)
+    )
 
 
 def write_source(folder: Path, text: str = WITH_RIGHTS) -> Path:
@@ -153,7 +157,14 @@ async def healthy(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
 async def listening(app: ASGIApp) -> AsyncIterator[int]:
     """Serve on a port that the system chooses."""
     config = uvicorn.Config(
-        app, port=0, log_config=None, access_log=False, lifespan="off", ws="none", http="httptools"
+        app,
+        port=0,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        http="httptools",
+        timeout_graceful_shutdown=1,
     )
     config.load()
     server = _Server(config)
@@ -173,5 +184,3 @@ class _Server(uvicorn.Server):
 
     def install_signal_handlers(self) -> None:
         return
-
-

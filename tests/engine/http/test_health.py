@@ -1,64 +1,127 @@
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from time import time
 from typing import Any
 
-import httpx
 import pytest
 
-from engine.health import create_health
-from engine.snapshot import PolicyStore
-from tests.engine.conftest import Write
-from tests.engine.samples import POLICY, TODAY
+from engine.builder import build
+from engine.http import health
+from engine.http.health import readiness_of
+from engine.http.parts import Parts
+from engine.policy.table import empty_snapshot
+from tests.engine.http.serving import healthy, parts_of, serving, settings_of, write_source
+from tests.engine.samples import TODAY, Desk
 
 pytestmark = pytest.mark.anyio
 
 
-def store_of(folder: Path) -> PolicyStore:
-    store = PolicyStore(folder, lambda: TODAY)
-    store.refresh()
-    return store
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    async with serving(tmp_path) as served:
+        yield served.parts
 
 
-async def get(store: PolicyStore, path: str, *, audit: bool = True) -> httpx.Response:
-    transport = httpx.ASGITransport(app=create_health(store, lambda: audit))
-    async with httpx.AsyncClient(transport=transport, base_url="http://zt") as client:
-        return await client.get(path)
+def readiness(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    found = readiness_of(parts)
+    return found["status"], found["policy"], found["audit"]
 
 
-async def ready(store: PolicyStore, *, audit: bool = True) -> tuple[int, Any]:
-    answer = await get(store, "/readyz", audit=audit)
-    return answer.status_code, answer.json()
+def say(parts: Parts, **status: object) -> None:
+    """Leave what the drainer says of itself."""
+    (parts.settings.state_path / "audit.json").write_text(json.dumps(status))
 
 
-async def test_with_policy_and_trail_it_is_ready(write_policy: Write) -> None:
-    store = store_of(write_policy(POLICY))
-    status, body = await ready(store)
-    assert (status, body["status"], body["audit"]) == (200, "ready", "written")
-    assert body["policy"] == {"revision": store.current.revision, "problems": []}
+async def test_with_policy_and_spool_it_is_ready(parts: Parts) -> None:
+    async with healthy(parts) as client:
+        answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["status"], found["audit"]["recording"]) == ("ready", True)
+    assert found["policy"]["revision"] == parts.snapshot.revision
+    assert (found["policy"]["stale"], found["policy"]["staleSeconds"]) == (False, None)
+    assert found["audit"]["durability"] == "process"
 
 
 async def test_a_bad_change_is_told_but_takes_no_replica_out_of_service(
-    write_policy: Write,
+    parts: Parts, tmp_path: Path
 ) -> None:
-    store = store_of(write_policy(POLICY))
-    revision = store.current.revision
-    write_policy("kind: [")
-    store.refresh()
-    status, body = await ready(store)
-    assert (status, body["status"]) == (200, "degraded")
-    assert body["policy"]["revision"] == revision
-    assert "not YAML" in body["policy"]["problems"][0]
+    build(write_source(tmp_path, "kind: ["), parts.settings.policy, TODAY)
+    status, policy, _ = readiness(parts)
+    assert (status, policy["stale"]) == ("degraded", True)
+    assert policy["staleSeconds"] >= 0
+    assert policy["revision"] == parts.snapshot.revision
+    assert "not YAML" in policy["problems"][0]
+    async with healthy(parts) as client:
+        assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_without_any_policy_it_is_not_ready(tmp_path: Path) -> None:
-    status, body = await ready(store_of(tmp_path / "nowhere"))
-    assert (status, body["status"]) == (503, "unavailable")
+    parts = parts_of(settings_of(tmp_path / "nowhere", tmp_path / "state"), empty_desk())
+    async with healthy(parts) as client:
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        assert (await client.get("/healthz")).text == "ok"
 
 
-async def test_without_a_trail_it_is_not_ready(write_policy: Write) -> None:
-    status, body = await ready(store_of(write_policy(POLICY)), audit=False)
-    assert (status, body["status"], body["audit"]) == (503, "unavailable", "unavailable")
+def empty_desk() -> Desk:
+    return Desk(snapshot=empty_snapshot())
 
 
-async def test_it_lives_whatever_is_missing(tmp_path: Path) -> None:
-    answer = await get(store_of(tmp_path / "nowhere"), "/healthz", audit=False)
-    assert (answer.status_code, answer.text) == (200, "ok")
+async def test_where_nothing_can_be_recorded_it_is_not_ready_for_a_while(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.decider.not_appended(OSError(28, "No space left on device"))
+    assert readiness(parts)[0] == "unavailable"
+    # Nobody asks what is not ready, so only time can show that it is well again.
+    monkeypatch.setattr("engine.http.parts._MEMORY", 0.0)
+    assert readiness(parts)[0] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, "ready"),
+        ({"oldest": None, "error": None, "last_commit": 1.0}, "ready"),
+        ({"oldest": time() - 5}, "ready"),
+        ({"oldest": time() - 500}, "degraded"),
+        ({"error": "the database is away"}, "degraded"),
+    ],
+)
+async def test_a_database_that_is_away_is_told(
+    parts: Parts, said: dict[str, object], expected: str
+) -> None:
+    say(parts, **said)
+    status, _, audit = readiness(parts)
+    assert status == expected
+    assert audit["error"] == said.get("error")
+
+
+async def test_a_spool_that_fills_is_told(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = parts.settings.audit.spool_bytes
+    for used, expected in ((0.5, "ready"), (0.9, "degraded")):
+        monkeypatch.setattr(health, "spool_bytes", lambda _, part=used: int(part * limit))
+        assert readiness(parts)[0] == expected
+
+
+async def test_what_is_told_is_looked_up_now_and_then(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Parts] = []
+
+    def look(parts: Parts) -> dict[str, Any]:
+        looked.append(parts)
+        return readiness_of(parts)
+
+    monkeypatch.setattr(health, "readiness_of", look)
+    async with healthy(parts) as client:
+        answers = [await client.get("/readyz") for _ in range(5)]
+        assert len({answer.content for answer in answers}) == 1
+        assert len(looked) == 1
+
+
+async def test_what_the_drainer_left_half_written_is_no_hindrance(parts: Parts) -> None:
+    for content in ("", "[", "[]", "5", "null"):
+        (parts.settings.state_path / "audit.json").write_text(content)
+        assert readiness(parts)[0] == "ready"
