@@ -358,8 +358,13 @@ class SpoolMachine(RuleBasedStateMachine):
             assert recorded == possible[: len(recorded)]
 
     def teardown(self) -> None:
-        if not hasattr(self, "root"):
-            return
+        if hasattr(self, "root"):
+            try:
+                self.drain_all()
+            finally:
+                shutil.rmtree(self.root)
+
+    def drain_all(self) -> None:
         for writer in list(self.living):
             self.kill(writer)
         self.disk.full = False
@@ -369,7 +374,6 @@ class SpoolMachine(RuleBasedStateMachine):
             assert self.recorded[writer][: len(acknowledged)] == acknowledged
         self.nothing_else_is_read()
         assert not any(self.root.iterdir())
-        shutil.rmtree(self.root)
 
 
 TestSpoolMachine = SpoolMachine.TestCase

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -87,7 +87,8 @@ def test_the_database_is_restarted_again_and_again(bench: Bench) -> None:
 
 def test_the_databases_disk_is_full(tmp_path: Path) -> None:
     with (
-        small_disk(Path(mkdtemp(prefix="zt-disk-")), "120m") as disk,
+        TemporaryDirectory(prefix="zt-disk-") as place,
+        small_disk(Path(place), "120m") as disk,
         server(disk / "home") as small,
     ):
         bench = Bench(tmp_path, small)
