@@ -18,7 +18,7 @@ from engine.http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused
 from engine.http.questions import LAYER, about, constant, parse, parse_batch
 
 # Answers that are remembered while policy and locations stay: an attacker must not grow it.
-_REMEMBERED = 1 << 16
+_REMEMBERED = 1 << 14
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _SERVED = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
 _PHRASES = {
