@@ -23,8 +23,8 @@ from engine.evaluate import Request as Connection
 from engine.http import shelf, trail
 from engine.http.bodies import body_of
 from engine.http.callers import Action, allowed, caller_of, reason_of
-from engine.http.change import YAML_TYPES, put_policy
-from engine.http.description import JSON, NDJSON, YAML, describe, responses, sends
+from engine.http.change import put_policy
+from engine.http.description import JSON, NDJSON, YAML, conditions, describe, responses, sends
 from engine.http.documents import Kind
 from engine.http.explain import Explainer
 from engine.http.guard import LoopbackNames
@@ -47,7 +47,10 @@ Name = Annotated[
     str, Path(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="metadata.name")
 ]
 Kinds = Annotated[Kind | None, Query(description="where documents of two kinds have the name")]
-Party = Annotated[str, Query(min_length=1, max_length=512)]
+Party = Annotated[
+    str,
+    Query(max_length=512, pattern="^(spiffe://|external:).+$", description="an ID of the mesh"),
+]
 Port = Annotated[int, Query(ge=1, le=MAX_PORT)]
 Guard = Callable[[Request], Awaitable[None]]
 
@@ -172,7 +175,7 @@ def _add_policies(app: FastAPI, parts: Parts) -> None:
     @app.put(
         "/v1/policies/{name}",
         responses=responses("Changed", *refusals) | {201: responses("Changed")[200]},
-        openapi_extra=sends("Policy", *YAML_TYPES[:1]),
+        openapi_extra=sends("Policy", YAML) | conditions(),
     )
     async def change(name: Name, request: Request, kind: Kinds = None) -> Response:
         """Change one policy, or add one."""

@@ -246,6 +246,20 @@ def sends(name: str, *others: str) -> Json:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def conditions() -> Json:
+    """The headers by which a change says what it may overwrite."""
+    texts = {
+        "If-Match": "the ETag of the policy as it was read, or * for any",
+        "If-None-Match": "* where none of that name may be there",
+    }
+    return {
+        "parameters": [
+            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+            for name, text in texts.items()
+        ]
+    }
+
+
 def describe(app: FastAPI) -> Json:
     """The whole description; made once."""
     if app.openapi_schema is None:
