@@ -15,8 +15,11 @@ _CHECKS = (
 )
 
 
-def fuzz(url: str, seconds: int, seed: int = 1) -> int:
-    """Fuzz the API at an address for so long; how many requests. Asserts that none made it fail."""
+def fuzz(url: str, folder: Path, seconds: int, seed: int = 1) -> int:
+    """Fuzz the API at an address for so long; how many requests. Asserts that none made it fail.
+
+    What Schemathesis writes goes into ``folder``.
+    """
     program = Path(sys.executable).with_name("schemathesis")
     done = subprocess.run(
         [
@@ -25,6 +28,7 @@ def fuzz(url: str, seconds: int, seed: int = 1) -> int:
             *(f"--checks={','.join(_CHECKS)}", f"--seed={seed}", "--request-timeout=30"),
             *("--suppress-health-check=all", "--continue-on-failure"),
         ],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,

@@ -43,7 +43,7 @@ async def test_nothing_that_is_sent_makes_the_api_fail(tmp_path: Path, database:
     source = write_source(tmp_path)
     async with running(environment(source, database, tmp_path / "state")) as engine:
         asking = asyncio.create_task(ask_on(engine.api))
-        cases = await asyncio.to_thread(fuzz, engine.api, SECONDS, seed=7)
+        cases = await asyncio.to_thread(fuzz, engine.api, tmp_path, SECONDS, seed=7)
         asking.cancel()
         answers, slowest = await asking
         assert cases > 5000
