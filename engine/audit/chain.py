@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -19,7 +20,11 @@ EMPTY = sha256(b"").digest()
 
 _LEAF, _NODE, _LINK = b"\x00", b"\x01", b"\x02"
 _WRITER = struct.Struct("<Q")
-_NUMBERS = struct.Struct(">QQQQ")
+_NUMBERS = struct.Struct(">QQQQqq")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# In place of the times of a batch that has none: its records were lost.
+_NO_TIME = -(1 << 63)
 
 
 def leaf_prefix(writer: int) -> bytes:
@@ -67,9 +72,16 @@ class Link(NamedTuple):
     writer: int
     first: int
     last: int
+    since: datetime | None
+    until: datetime | None
     root: bytes
 
 
 def next_link(chain: bytes, link: Link) -> bytes:
     """The chain after a batch; ``chain`` is the one before it, at first ``START``."""
-    return sha256(_LINK + chain + _NUMBERS.pack(*link[:-1]) + link.root).digest()
+    numbers = _NUMBERS.pack(*link[:4], _microseconds(link.since), _microseconds(link.until))
+    return sha256(_LINK + chain + numbers + link.root).digest()
+
+
+def _microseconds(time: datetime | None) -> int:
+    return _NO_TIME if time is None else (time - _EPOCH) // _MICROSECOND

@@ -96,7 +96,8 @@ class Batch(NamedTuple):
     @property
     def link(self) -> Link:
         """What the chain has of it."""
-        return Link(self.number, self.writer, self.first, self.last, self.root)
+        numbers = (self.number, self.writer, self.first, self.last)
+        return Link(*numbers, self.since, self.until, self.root)
 
     @property
     def times(self) -> tuple[datetime, datetime]:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from hypothesis import given
@@ -57,16 +58,20 @@ def test_a_leaf_is_a_writer_and_the_body_of_a_frame() -> None:
 
 def test_a_link_covers_all_that_is_in_it() -> None:
     root = sha256(b"root").digest()
-    link = Link(1, 2, 3, 4, root)
-    numbers = b"".join(number.to_bytes(8, "big") for number in (1, 2, 3, 4))
+    since = datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    link = Link(1, 2, 3, 4, since, since + timedelta(microseconds=8), root)
+    whole = (1, 2, 3, 4, -1, 7)
+    numbers = b"".join(number.to_bytes(8, "big", signed=True) for number in whole)
     assert next_link(START, link) == sha256(b"\x02" + bytes(32) + numbers + root).digest()
     others = [
         link._replace(number=2),
         link._replace(writer=1),
         link._replace(first=2),
         link._replace(last=5),
+        link._replace(since=None),
+        link._replace(until=since),
         link._replace(root=EMPTY),
     ]
     chains = {next_link(START, other) for other in (link, *others)}
     chains.add(next_link(root, link))
-    assert len(chains) == 7
+    assert len(chains) == 9

@@ -270,3 +270,15 @@ def test_the_oldest_that_waits_is_told_without_being_taken(tail: Tail) -> None:
     assert tail.oldest_us() == NOW_US + limit + 1
     read_all(tail)
     assert tail.oldest_us() is None
+
+
+def test_nothing_waits_while_a_writer_that_lives_has_been_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_bytes=SEGMENT, limit_bytes=LIMIT)
+    tail = Tail(tmp_path, spool.writer)
+    for number in range(1, 4):
+        spool.append(outcome(number), NOW_US + number, 1)
+        assert tail.oldest_us() == NOW_US + number
+        assert tail.read(10) is not None
+        assert tail.oldest_us() is None
+    tail.close()
+    spool.close()

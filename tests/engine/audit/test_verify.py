@@ -408,7 +408,7 @@ def rewrite_everything(trail: Trail, record: AuditRecord) -> None:
     trail.run("UPDATE zt_audit.decision SET latency_us = 7 WHERE id = %s", record.id)
     chain = bytes(32)
     rows = trail.connection.execute(
-        "SELECT number, writer, first, last, root FROM zt_audit.batch ORDER BY number"
+        "SELECT number, writer, first, last, since, until, root FROM zt_audit.batch ORDER BY number"
     ).fetchall()
     for row in map(Link._make, rows):
         written = {record.id: record for record in trail.records}

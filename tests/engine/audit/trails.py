@@ -108,7 +108,8 @@ class Trail:
         }
         chain, number, last = START, 0, Counter[int]()
         for batch in self.rows(
-            "SELECT number, writer, first, last, root, chain FROM zt_audit.batch ORDER BY number"
+            "SELECT number, writer, first, last, since, until, root, chain"
+            " FROM zt_audit.batch ORDER BY number"
         ):
             link = Link(*batch[:-1])
             assert link.number == (number := number + 1)

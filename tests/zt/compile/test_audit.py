@@ -289,7 +289,8 @@ def test_batches_are_numbered_and_chained_over_all_writers(connect: Connect) -> 
     chain = bytes(32)
     stretches = [(5, 1, 10), (9, 1, 1), (5, 11, 11), (5, 12, 5000), (9, 2, 4)]
     for number, (who, first, last) in enumerate(stretches, 1):
-        numbers = struct.pack(">QQQQ", number, who, first, last)
+        at = int(noon(utc_today()).timestamp()) * 1_000_000
+        numbers = struct.pack(">QQQQqq", number, who, first, last, at, at)
         chain = sha256(b"\x02" + chain + numbers + root(f"{who} {first}")).digest()
         assert add_batch(writer, who, first, last) == (number, chain)
     for who, last in ((5, 5000), (9, 4), (6, 0)):
@@ -432,7 +433,7 @@ def test_every_function_has_a_search_path_of_its_own(connect: Connect) -> None:
         "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'zt_audit'::regnamespace"
     )
     found: dict[str, list[str] | None] = dict(rows)
-    assert len(found) == 8
+    assert len(found) == 9
     for name, config in found.items():
         assert "search_path=pg_catalog, pg_temp" in (config or []), name
 

@@ -127,6 +127,11 @@ $$;
 -- chain = SHA256(0x02 || chain before || number || writer || first || last || root), integers in
 -- eight bytes, big end first; before the first are 32 zero bytes. One stretch at a time, and only
 -- where the writer's last one ended: whoever drains the same records again fails as a whole.
+CREATE OR REPLACE FUNCTION zt_audit.microseconds(moment timestamptz) RETURNS bytea
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT int8send(coalesce((extract(epoch FROM moment) * 1000000)::bigint, -9223372036854775808))
+$$;
+
 CREATE OR REPLACE FUNCTION zt_audit.add_batch(
   writer bigint, first bigint, last bigint, since timestamptz, until timestamptz, root bytea,
   OUT number bigint, OUT chain bytea)
@@ -143,7 +148,8 @@ BEGIN
     FROM zt_audit.batch AS kept ORDER BY kept.number DESC LIMIT 1;
   number := coalesce(number, 0) + 1;
   chain := sha256(decode('02', 'hex') || coalesce(chain, decode(repeat('00', 32), 'hex'))
-    || int8send(number) || int8send(writer) || int8send(first) || int8send(last) || root);
+    || int8send(number) || int8send(writer) || int8send(first) || int8send(last)
+    || zt_audit.microseconds(since) || zt_audit.microseconds(until) || root);
   INSERT INTO zt_audit.batch (number, writer, first, last, since, until, root, chain)
     VALUES (number, writer, first, last, since, until, root, chain);
 END
