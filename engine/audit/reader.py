@@ -6,6 +6,7 @@ How a page is found is for ``engine.audit.pages``; here are the connections.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -149,22 +150,25 @@ class AuditReader:
     async def _begun(self) -> Connection:
         """A connection in a transaction: one that is idle, or a new one if those are dead."""
         while self._idle:
-            connection = self._idle.pop()
-            try:
-                await connection.execute(_BEGIN)
-            except psycopg.OperationalError:
-                await connection.close()
-            else:
-                return connection
-        connection = await AsyncConnection.connect(self._dsn, **_CONNECTION)
-        await connection.execute(_BEGIN)
-        return connection
+            with contextlib.suppress(psycopg.OperationalError):
+                return await _begin(self._idle.pop())
+        return await _begin(await AsyncConnection.connect(self._dsn, **_CONNECTION))
 
     async def _put_back(self, connection: Connection) -> None:
         if connection.info.transaction_status is TransactionStatus.IDLE:
             self._idle.append(connection)
         else:
             await connection.close()
+
+
+async def _begin(connection: Connection) -> Connection:
+    """A connection, in a transaction from now on; closed if it can't be, or nobody waits."""
+    try:
+        await connection.execute(_BEGIN)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def _span(since: datetime | None) -> str:
