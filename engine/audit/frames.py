@@ -169,8 +169,13 @@ class Tail:
             found = _time(os.pread(here.descriptor, _LONGEST, here.offset))
             if found is not None:
                 return found
-        reached = here.first + 1 if here is not None else self.expected
-        for first in _from(segments(self.folder), reached):
+        firsts = segments(self.folder)
+        later = (
+            [first for first in firsts if first > here.first]
+            if here is not None
+            else _from(firsts, self.expected)
+        )
+        for first in later:
             with contextlib.suppress(FileNotFoundError), _opened(self.folder, first) as descriptor:
                 return _time(os.pread(descriptor, _LONGEST, 0))
         return None
