@@ -117,10 +117,10 @@ def _seniority(place: Place) -> tuple[bool, str, str]:
 
 
 def _addresses(status: Mapping[str, Any]) -> Iterator[str]:
-    found = [_at_item(item).get("ip") for item in status.get("podIPs") or ()]
-    for address in dict.fromkeys([*found, status.get("podIP")]):
-        if isinstance(address, str) and address:
-            yield address
+    listed = status.get("podIPs")
+    items = listed if isinstance(listed, list) else []
+    found = [*(_at_item(item).get("ip") for item in items), status.get("podIP")]
+    yield from dict.fromkeys(text for text in found if isinstance(text, str) and text)
 
 
 def _at(pod: Json, part: str) -> Json:

@@ -46,7 +46,7 @@ async def test_nothing_that_is_sent_makes_the_api_fail(tmp_path: Path, database:
         cases = await asyncio.to_thread(fuzz, engine.api, tmp_path, SECONDS, seed=7)
         asking.cancel()
         answers, slowest = await asking
-        assert cases > 5000
+        assert cases > 1000
         assert answers > SECONDS
         assert slowest < SLOWEST
         async with httpx.AsyncClient() as client:
