@@ -70,6 +70,11 @@ async def test_with_an_svid_both_ports_are_mutual_tls(
             assert about_itself.json()["decision"] == "ALLOW"
             others = {"source": DB, "destination": DB, "port": 5432}
             assert (await client.post(url, json=others)).status_code == 403
+            # The application knows the caller too.
+            root = url.removesuffix("/v1/evaluate")
+            assert (await client.get(f"{root}/v1/policies")).status_code == 403
+            explained = await client.get(f"{root}/v1/explain", params=QUESTION)
+            assert explained.status_code == 200
         with pytest.raises(httpx.HTTPError):
             async with httpx.AsyncClient(verify=authority.client(None)) as client:
                 await client.post(url, json=QUESTION)
