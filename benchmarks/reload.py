@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import cycle
 from pathlib import Path
 from random import Random
 
@@ -102,13 +102,13 @@ async def _client(port: int, known: list[Version], seen: Seen, end: float) -> No
     writer.close()
 
 
-async def _change(folder: Path, known: list[Version], end: float) -> None:
-    """Put the versions in force in turn, one each second."""
-    for number in count():
+async def _change(folder: Path, end: float) -> None:
+    """Put the versions in force in turn, one each second; they were written beforehand."""
+    for version in cycle(sorted(folder.glob("version-*.json"))):
         if time.monotonic() > end:
             return
         fresh = folder / "fresh.json"
-        await asyncio.to_thread(fresh.write_text, known[number % len(known)].text)
+        fresh.hardlink_to(version)
         fresh.rename(folder / PATH)
         await asyncio.sleep(1)
 
@@ -118,7 +118,7 @@ async def run(folder: Path, port: int, known: list[Version], seconds: float, cha
     seen, end = Seen(), time.monotonic() + seconds
     tasks = [_client(port, known, seen, end) for _ in range(CONNECTIONS)]
     if changes:
-        tasks.append(_change(folder, known, end))
+        tasks.append(_change(folder, end))
     await asyncio.gather(*tasks)
     return seen
 
@@ -128,6 +128,8 @@ def served(known: list[Version]) -> Iterator[tuple[Path, int]]:
     """An evaluator whose worker has a core to itself; its folder and its port."""
     folder = Path(tempfile.mkdtemp(prefix="zt-reload-", dir=Path.cwd()))
     try:
+        for number, version in enumerate(known):
+            (folder / f"version-{number}.json").write_text(version.text)
         (folder / PATH).write_text(known[0].text)
         port = free_port()
         probe = b"GET /v1/policies HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from engine.sockets import Sockets
 from engine.tls import SvidFiles
 
 _POLL = 0.25
+# Seconds that a thread may keep the loop from answering at a time.
+_SWITCH = 0.0005
 _GRACE = 5
 _SWEEP = 1.0
 
@@ -41,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 def work(settings: Settings, sockets: Sockets) -> int:
     """Serve until SIGTERM; the exit code."""
+    sys.setswitchinterval(_SWITCH)
     uvloop.run(_work(settings, sockets))
     return 0
 
@@ -93,7 +97,8 @@ async def _following(inputs: _Inputs, decider: Decider) -> AsyncIterator[None]:
         while True:
             await asyncio.sleep(_POLL)
             try:
-                if inputs.refresh():
+                # In a thread: a large table takes milliseconds, in which others are answered.
+                if await asyncio.to_thread(inputs.refresh):
                     decider.view = inputs.view()
             except Exception:  # noqa: BLE001 - whatever it is, decisions go on
                 # What was read last stays in force, and the next change is seen.

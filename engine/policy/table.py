@@ -66,7 +66,7 @@ class Table:
         self._shift = 64 - self._mask.bit_length()
         self._phases = sections.phases
         self._parties = len(sections.phases)
-        self._numbers = {self._name(number): number for number in range(self._parties)}
+        self._numbers = {name: number for number, name in enumerate(_parties(sections))}
         self._selectors = _selectors(sections)
 
     def decide(self, source: str, destination: str, port: int) -> Decision:
@@ -129,6 +129,16 @@ class Table:
 
     def _name(self, number: int) -> str:
         return str(self._strings[self._names[number] : self._names[number + 1]], "utf-8")
+
+
+def _parties(sections: Sections) -> list[str]:
+    """The names of all parties, in their order."""
+    offsets = sections.names[: len(sections.phases) + 1].tolist()
+    encoded = bytes(sections.strings[: offsets[-1]])
+    text = encoded.decode()
+    if len(text) == len(encoded):  # one byte a character: nearly always, and twice as fast
+        return [text[start:end] for start, end in pairwise(offsets)]
+    return [encoded[start:end].decode() for start, end in pairwise(offsets)]
 
 
 def _selectors(sections: Sections) -> list[tuple[int, ...]]:
