@@ -102,9 +102,9 @@ async def _client(port: int, known: list[Version], seen: Seen, end: float) -> No
     writer.close()
 
 
-async def _change(folder: Path, end: float) -> None:
+async def _change(folder: Path, written: list[Path], end: float) -> None:
     """Put the versions in force in turn, one each second; they were written beforehand."""
-    for version in cycle(sorted(folder.glob("version-*.json"))):
+    for version in cycle(written):
         if time.monotonic() > end:
             return
         fresh = folder / "fresh.json"
@@ -113,12 +113,16 @@ async def _change(folder: Path, end: float) -> None:
         await asyncio.sleep(1)
 
 
+def _written(folder: Path) -> list[Path]:
+    return sorted(folder.glob("version-*.json"))
+
+
 async def run(folder: Path, port: int, known: list[Version], seconds: float, changes: bool) -> Seen:  # noqa: FBT001
     """Load for some seconds, with changes or without."""
     seen, end = Seen(), time.monotonic() + seconds
     tasks = [_client(port, known, seen, end) for _ in range(CONNECTIONS)]
     if changes:
-        tasks.append(_change(folder, end))
+        tasks.append(_change(folder, _written(folder), end))
     await asyncio.gather(*tasks)
     return seen
 
