@@ -108,6 +108,7 @@ async def _change(folder: Path, written: list[Path], end: float) -> None:
         if time.monotonic() > end:
             return
         fresh = folder / "fresh.json"
+        fresh.unlink(missing_ok=True)  # left where that version was in force already
         fresh.hardlink_to(version)
         fresh.rename(folder / PATH)
         await asyncio.sleep(1)

@@ -16,7 +16,7 @@ from tests.engine.sidecar import ALLOWED, check, entry, question, report
 
 pytestmark = pytest.mark.anyio
 
-QUESTION = {"source": WEB, "destination": DB, "port": 5432}
+QUESTION: dict[str, str | int] = {"source": WEB, "destination": DB, "port": 5432}
 
 
 @pytest.fixture
