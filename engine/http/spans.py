@@ -16,7 +16,6 @@ _BREAK = re.compile(rf"\r\n|[{_BREAKS}]")
 _LINE = re.compile(rf"[^{_BREAKS}]*(?:\r\n|[{_BREAKS}]|\Z)")
 _MARKER = re.compile(rf"(?:\A|(?<=[{_BREAKS}]))(?:---|\.\.\.)(?=[ \t{_BREAKS}]|\Z)")
 _BLANKS = " \t" + _BREAKS
-BOM = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 Json = dict[str, Any]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-GONE, CONFLICT, UNAUTHORIZED, NOT_FOUND = 410, 409, 401, 404
+GONE, CONFLICT, NOT_FOUND = 410, 409, 404
 
 _OK = range(200, 300)
 _PATIENCE = 10.0
