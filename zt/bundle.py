@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zt.emit import plain, to_yaml
+from zt.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,11 @@ class CompiledFile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Everything compiled for one cluster, by path."""
+    """Everything compiled for one cluster, by path; a place outside Kubernetes has no facts."""
 
     cluster: str
     files: tuple[CompiledFile, ...]
+    facts: Facts | None = None
 
     def under(self, folder: str) -> Iterator[CompiledFile]:
         """The files below a folder, such as ``networkpolicies``."""

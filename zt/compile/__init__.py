@@ -15,6 +15,7 @@ from zt.compile.spire import compile_spire
 from zt.compile.wireguard import compile_wireguard
 from zt.decide import decision_table
 from zt.effective import Effective, effective
+from zt.facts import facts_of
 from zt.memory import collector_paused
 from zt.model import Mesh, Policy
 from zt.nearest import did_you_mean
@@ -43,7 +44,8 @@ def compile_policy(policy: Policy, cluster: str, today: date) -> Bundle:
             *compile_decisions(resolved, cluster, decision_table(policy, today)),
             *_cluster_files(resolved, cluster),
         ]
-    return Bundle(cluster, tuple(sorted(files, key=lambda file: file.path)))
+    ordered = tuple(sorted(files, key=lambda file: file.path))
+    return Bundle(cluster, ordered, facts_of(resolved, cluster))
 
 
 def _cluster_files(resolved: Effective, cluster: str) -> Iterator[CompiledFile]:
