@@ -20,6 +20,7 @@ from pathlib import Path
 
 import orjson
 
+from engine.files import link_whole
 from engine.http.documents import written
 from engine.locate import Surroundings, surroundings
 from engine.page.graph import declared
@@ -95,7 +96,7 @@ def _made(source: Path, folder: Path, today: date) -> str:
         for name, content in files:
             (version / name).parent.mkdir(parents=True, exist_ok=True)
             (version / name).write_bytes(content)
-    _swap(folder / CURRENT, version.name)
+    link_whole(folder / CURRENT, version.name)
     _forget(folder)
     return Table((version / TABLE).read_bytes()).facts.revision
 
@@ -156,13 +157,6 @@ def _sources(source: Path) -> Iterator[tuple[str, bytes]]:
             yield name, path.read_bytes()
         except OSError as error:
             _log.warning("%s cannot be kept for explanations: %s", path, error.strerror)
-
-
-def _swap(link: Path, target: str) -> None:
-    fresh = link.with_name(f"{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.rename(link)
 
 
 def _forget(folder: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 
+from engine.files import write_whole
+
 FILE = "audit.json"
 
 
@@ -32,6 +34,4 @@ class DrainStatus:
         Raises:
             OSError: if it can't be written.
         """
-        draft = folder / f".{FILE}"
-        draft.write_bytes(orjson.dumps(asdict(self)))
-        draft.replace(folder / FILE)
+        write_whole(folder / FILE, orjson.dumps(asdict(self)))

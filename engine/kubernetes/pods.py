@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from engine.files import write_whole
 from engine.identity import own_identity, trust_domain_of
 from engine.kubernetes.client import GONE, Json, Kubernetes, KubernetesError, in_cluster
 from engine.settings import Settings
@@ -79,9 +80,7 @@ class Table:
         content = orjson.dumps(self.by_address(), option=orjson.OPT_SORT_KEYS)
         if content == self._written and self.path.exists():
             return False
-        fresh = self.path.with_name(f".{self.path.name}.new")
-        fresh.write_bytes(content)
-        fresh.replace(self.path)
+        write_whole(self.path, content)
         self._written = content
         return True
 

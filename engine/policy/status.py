@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from engine.files import write_whole
 from engine.policy.table import NO_REVISION
 
 # A link in the policy's folder to the version in force, and what lies in each version.
@@ -56,10 +57,3 @@ def read_status(folder: Path) -> Status:
 def write_status(folder: Path, status: Status) -> None:
     """Leave a status."""
     write_whole(folder / _STATUS, orjson.dumps(asdict(status)))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_bytes(content)
-    fresh.rename(path)
