@@ -1,11 +1,15 @@
 """What a stack decides beside the policy: where a cluster is, and what its parts run on.
 
-``components.configuration`` reads these from the stack's configuration file.
+``components.configuration`` reads these from the stack's configuration file. A key there is the
+field's name in camelCase. Where one of several kinds may stand, its ``TAG`` says which it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pulumi
 
 INJECTION = "zt.hanzo.ai/injection"
 
@@ -14,18 +18,20 @@ INJECTION = "zt.hanzo.ai/injection"
 class Images:
     """Container images, each with its tag or digest."""
 
-    evaluator: str
-    gateway: str
-    envoy: str
-    spire_server: str
-    spire_agent: str
-    spire_controller_manager: str
-    postgres: str
+    evaluator: str = "ghcr.io/hanzoai/zt:latest"
+    gateway: str = "ghcr.io/hanzoai/zt-gateway:latest"
+    envoy: str = "docker.io/envoyproxy/envoy:v1.40.0"
+    spire_server: str = "ghcr.io/spiffe/spire-server:1.13.3"
+    spire_agent: str = "ghcr.io/spiffe/spire-agent:1.13.3"
+    spire_controller_manager: str = "ghcr.io/spiffe/spire-controller-manager:0.6.3"
+    postgres: str = "docker.io/library/postgres:18.3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """A cluster that exists, by the path of a kubeconfig file."""
+    """A cluster that exists, by a kubeconfig file: its path is relative to the checkout."""
+
+    TAG: ClassVar[str] = "adopt"
 
     kubeconfig: str
     context: str | None = None
@@ -43,10 +49,13 @@ class NodePool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """A cluster to be made on DigitalOcean."""
+    """A cluster to be made on DigitalOcean; ``network`` is that of its nodes, in CIDR form."""
+
+    TAG: ClassVar[str] = "create"
 
     region: str
     version: str
+    network: str
     pools: tuple[NodePool, ...]
     default_size: str = "s-2vcpu-4gb"
 
@@ -55,12 +64,16 @@ class Created:
 class DevelopmentAuthority:
     """A CA in a Secret (``tls.crt``, ``tls.key``, ``bundle.crt``); never for production."""
 
+    TAG: ClassVar[str] = "development"
+
     secret: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
     """A secret of KMS, by reference: read in the pod, with the pod's own identity."""
+
+    TAG: ClassVar[str] = "keySource"
 
     address: str
     project: str
@@ -71,13 +84,33 @@ class KeySource:
 class ExistingDatabase:
     """A PostgreSQL whose connection string is in a Secret that someone made."""
 
+    TAG: ClassVar[str] = "existing"
+
     secret: str
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingTrail:
+    """A PostgreSQL for the audit trail, by keys of a Secret that someone made.
+
+    Without the login that owns its tables the stack migrates nothing, without that of the retention
+    role nothing is ever dropped.
+    """
+
+    TAG: ClassVar[str] = "existing"
+
+    secret: str = "zt-secrets"  # noqa: S105 - the name of a Secret
+    key: str = "AUDIT_DATABASE_URL"
+    admin_key: str | None = None
+    retention_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterDatabase:
     """A PostgreSQL that runs in the cluster; its passwords are made there."""
+
+    TAG: ClassVar[str] = "inCluster"
 
     storage: str
     storage_class: str | None = None
@@ -87,12 +120,16 @@ class ClusterDatabase:
 class ManagedDatabase:
     """A managed PostgreSQL on DigitalOcean, in the cluster's region."""
 
+    TAG: ClassVar[str] = "managed"
+
     size: str
     nodes: int
     region: str
-    # Of a cluster that the stack doesn't make: its ID and network, for firewall and address.
-    cluster_id: str | None = None
-    network: str | None = None
+    version: str = "17"
+    # The cluster's ID and network on DigitalOcean, for firewall and address: written down for a
+    # cluster that was adopted, filled in for one that the stack makes.
+    cluster_id: str | pulumi.Output[str] | None = None
+    network: str | pulumi.Output[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +151,14 @@ class Evaluator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """The WireGuard gateway; without keys it is not made. ``peers`` are public keys by cluster."""
+    """The WireGuard gateway; without keys it is not made. ``peers`` are public keys by cluster.
+
+    ``userspace``: by wireguard-go over the node's /dev/net/tun, where the kernel has no WireGuard.
+    """
 
     keys: KeySource | None = None
     peers: tuple[tuple[str, str], ...] = field(default=())
+    userspace: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +166,11 @@ class StackSettings:
     """One stack."""
 
     cluster: str
-    policies: str
     production: bool
     kubernetes: Adopted | Created
-    images: Images
     spire: Spire
     evaluator: Evaluator
-    audit: ExistingDatabase | ClusterDatabase | ManagedDatabase
-    gateway: Gateway
+    audit: ExistingTrail | ClusterDatabase | ManagedDatabase
+    gateway: Gateway = field(default_factory=Gateway)
+    images: Images = field(default_factory=Images)
+    policies: str = "policies"

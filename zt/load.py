@@ -97,6 +97,21 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     return loaded.policy
 
 
+def policy_texts(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Texts of the files that ``load`` reads, by their paths below the directory.
+
+    Raises:
+        PolicyError: if one can't be read.
+    """
+    root = Path(path)
+    findings: list[Finding] = []
+    texts = {name: data.decode("utf-8") for name, data in _texts(root, findings)}
+    if findings:
+        raise PolicyError(findings)
+    above = root if root.is_dir() else root.parent
+    return {Path(name).relative_to(above).as_posix(): text for name, text in texts.items()}
+
+
 def load_texts(texts: Iterable[tuple[str, bytes]]) -> Loaded:
     """Read a policy from the contents of its files, as ``(name, bytes)``."""
     documents: list[Document] = []

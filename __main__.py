@@ -1,0 +1,58 @@
+"""The program of ``pulumi up``: the policies, compiled for this stack's cluster, brought into it.
+
+It asks for nothing but the stack's configuration, so that it runs alike under the command line and
+under the Automation API.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pulumi
+
+from components.configuration import configured, stack_settings
+from components.preconditions import require_configuration, require_mesh
+from components.program import install
+from zt.check import check
+from zt.compile import compile_policy
+from zt.load import load, policy_texts
+from zt.model import Policy
+from zt.position import Finding, Severity
+from zt.render.findings import findings_text
+
+ROOT = Path(__file__).resolve().parent
+TODAY = datetime.now(UTC).date()
+
+
+def program() -> None:
+    """Load, check, compile, install, and export what others may know."""
+    settings = stack_settings(configured(), ROOT)
+    require_configuration(settings)
+    folder = Path(os.path.relpath(ROOT / settings.policies))
+    policy = checked(folder)
+    require_mesh(settings, policy.mesh)
+    bundle = compile_policy(policy, settings.cluster, TODAY)
+    for name, value in install(bundle, settings, policy_texts(folder)).items():
+        pulumi.export(name, value)
+
+
+def checked(folder: Path) -> Policy:
+    """The policy; where it has errors, nothing happens but that they are shown."""
+    loaded = load(folder)
+    findings = check(loaded.policy, TODAY) if loaded.policy else loaded.findings
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors or loaded.policy is None:
+        raise refusal(folder, errors)
+    return loaded.policy
+
+
+def refusal(folder: Path, errors: list[Finding]) -> pulumi.RunError:
+    """The errors, and what to do about them."""
+    count = "an error" if len(errors) == 1 else f"{len(errors)} errors"
+    todo = f"correct it, and see with `zt check {folder}` that nothing is left"
+    return pulumi.RunError(f"the policy in {folder} has {count}: {todo}\n{findings_text(errors)}")
+
+
+program()

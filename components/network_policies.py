@@ -1,0 +1,21 @@
+"""NetworkPolicies, as they were compiled."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.kube import register
+from components.settings import StackSettings
+from zt.bundle import Bundle
+
+
+class NetworkPolicies(pulumi.ComponentResource):
+    """One resource for each compiled NetworkPolicy."""
+
+    def __init__(
+        self, name: str, bundle: Bundle, settings: StackSettings, opts: pulumi.ResourceOptions
+    ) -> None:
+        super().__init__("hanzo-zt:components:NetworkPolicies", name, None, opts)
+        del settings
+        policies = [register(file.manifest(), self) for file in bundle.under("networkpolicies")]
+        self.register_outputs({"count": len(policies)})
