@@ -20,6 +20,9 @@ Json = dict[str, Any]
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 GONE, CONFLICT, NOT_FOUND = 410, 409, 404
 
+_JSON = "application/json"
+# JSON is YAML.
+_APPLY = "application/apply-patch+yaml"
 _OK = range(200, 300)
 _PATIENCE = 10.0
 # An object has a megabyte and a half in etcd at most, and grows a little as JSON.
@@ -61,6 +64,17 @@ class Kubernetes:
         """
         return self._call("PUT", path, json.dumps(content).encode())
 
+    def apply(self, path: str, content: Json, manager: str) -> Json:
+        """Have these fields as they are here, which are ``manager``'s from then on (apply).
+
+        An object that is not there is created. What another manager has otherwise stays so.
+
+        Raises:
+            KubernetesError: if that can't be done; status 409 if another manager has it otherwise.
+        """
+        asked = _with_query(path, {"fieldManager": manager})
+        return self._call("PATCH", asked, json.dumps(content).encode(), _APPLY)
+
     def watch(self, path: str, seconds: int, **query: str | int) -> Iterator[Json]:
         """Events, as they come, for so many seconds at most.
 
@@ -77,10 +91,10 @@ class Kubernetes:
             except (OSError, http.client.HTTPException) as error:
                 raise _unreachable(error) from None
 
-    def _call(self, method: str, path: str, body: bytes | None = None) -> Json:
+    def _call(self, method: str, path: str, body: bytes | None = None, media: str = _JSON) -> Json:
         with closing(self._connection(_PATIENCE)) as connection:
             try:
-                response = self._sent(connection, method, path, body)
+                response = self._sent(connection, method, path, body, media)
                 return _object(_whole(response))
             except (OSError, http.client.HTTPException) as error:
                 raise _unreachable(error) from None
@@ -93,15 +107,20 @@ class Kubernetes:
         return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
 
     def _sent(
-        self, connection: http.client.HTTPSConnection, method: str, path: str, body: bytes | None
+        self,
+        connection: http.client.HTTPSConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        media: str = _JSON,
     ) -> http.client.HTTPResponse:
         headers = {
-            "Accept": "application/json",
+            "Accept": _JSON,
             "Authorization": f"Bearer {self._token()}",
             "User-Agent": "hanzo-zt",
         }
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = media
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         if response.status not in _OK:

@@ -58,6 +58,7 @@ class Cluster:
     token: str = "token-1"
     streams: list[Callable[[Write], None]] = field(default_factory=list)
     config_maps: dict[str, Json] = field(default_factory=dict)
+    objects: dict[str, Json] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -78,6 +79,20 @@ class Cluster:
         self.config_maps[path] = content
         return content
 
+    def apply(self, path: str, content: Json, manager: str) -> Json:
+        """Server-side apply, as far as a Secret's data goes."""
+        present = self.objects.get(path, {})
+        owners = dict(present.get("owners", {}))
+        data = dict(present.get("data", {}))
+        for key, value in content["data"].items():
+            if owners.get(key, manager) != manager and data[key] != value:
+                return status(409, f"conflict with {owners[key]!r}: .data.{key}")
+            owners.setdefault(key, manager)
+        metadata = present.get("metadata", {}) | content["metadata"]
+        made = content | {"metadata": metadata, "data": data | content["data"], "owners": owners}
+        self.objects[path] = made
+        return made
+
 
 def event(kind: str, item: Json, version: int) -> bytes:
     metadata = item.get("metadata", {}) | {"resourceVersion": str(version)}
@@ -96,6 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self._serve(self._put)
+
+    def do_PATCH(self) -> None:
+        self._serve(self._patch)
 
     def _serve(self, answer: Callable[[], None]) -> None:
         cluster = self.cluster
@@ -117,12 +135,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(self.cluster.listed(query))
         elif url.path in self.cluster.config_maps:
             self._json(self.cluster.config_maps[url.path])
+        elif url.path in self.cluster.objects:
+            self._json(self.cluster.objects[url.path])
         else:
             self._json(status(404, "not found"), 404)
 
     def _put(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         made = self.cluster.replace(self.path, content)
+        self._json(made, made.get("code", 200))
+
+    def _patch(self) -> None:
+        if self.headers["Content-Type"] != "application/apply-patch+yaml":
+            self._json(status(415, "unsupported media type"), 415)
+            return
+        url = urlsplit(self.path)
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        made = self.cluster.apply(url.path, content, parse_qs(url.query)["fieldManager"][0])
         self._json(made, made.get("code", 200))
 
     def _watch(self) -> None:

@@ -1,0 +1,147 @@
+"""Secrets whose passwords are made in the cluster: no state, file or log ever has them.
+
+A Job makes each Secret unless it is there. It runs beside SPIRE, since a namespace of the mesh lets
+only declared services run and call. Its rights end at the names of its Secrets: it creates them by
+server-side apply, the one way of creating for which RBAC knows a name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+
+from components.kube import register
+from components.pods import container_security, metadata, pod_security, resources, with_digest
+from zt.wellknown import SPIRE_NAMESPACE
+
+_RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A Secret to be made in the cluster, if it is not there.
+
+    ``passwords`` are keys, each of which gets a password of letters and digits. ``texts`` are
+    further keys, in which ``{key}`` stands for a password.
+    """
+
+    namespace: str
+    secret: str
+    passwords: tuple[str, ...]
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+class GeneratedSecrets(pulumi.ComponentResource):
+    """Some Secrets, the Job that makes them, and its rights.
+
+    Whoever mounts them need not wait for the Job: a pod waits for its Secrets by itself.
+    """
+
+    def __init__(
+        self, name: str, recipes: Sequence[Recipe], image: str, opts: pulumi.ResourceOptions
+    ) -> None:
+        super().__init__("hanzo-zt:components:GeneratedSecrets", name, None, opts)
+        rights = [register(manifest, self) for manifest in rights_manifests(name, recipes)]
+        register(job_manifest(name, recipes, image), self, depends_on=rights)
+        self.register_outputs({"secrets": [f"{item.namespace}/{item.secret}" for item in recipes]})
+
+
+def account_name(name: str) -> str:
+    """What the Job's service account is called, its roles, and the Job before its digest."""
+    return f"zt-secrets-{name}"
+
+
+def rights_manifests(name: str, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
+    """The service account, and its role in the namespace of each Secret."""
+    account = account_name(name)
+    made: list[dict[str, Any]] = [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata(account, SPIRE_NAMESPACE),
+            "automountServiceAccountToken": False,
+        }
+    ]
+    for namespace in sorted({recipe.namespace for recipe in recipes}):
+        secrets = [recipe.secret for recipe in recipes if recipe.namespace == namespace]
+        made += [_role(account, namespace, secrets), _binding(account, namespace)]
+    return made
+
+
+def _role(account: str, namespace: str, secrets: Sequence[str]) -> dict[str, Any]:
+    """The role, which also owns the Secrets: whoever deletes the one deletes the others."""
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "Role",
+        "metadata": metadata(account, namespace),
+        "rules": [
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": list(secrets),
+                "verbs": ["get", "create", "patch"],
+            },
+            {
+                "apiGroups": [_RBAC],
+                "resources": ["roles"],
+                "resourceNames": [account],
+                "verbs": ["get"],
+            },
+        ],
+    }
+
+
+def _binding(account: str, namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(account, namespace),
+        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": account},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": SPIRE_NAMESPACE}],
+    }
+
+
+def job_manifest(name: str, recipes: Sequence[Recipe], image: str) -> dict[str, Any]:
+    """The Job; other recipes make another one."""
+    account = account_name(name)
+    container = {
+        "name": "secrets",
+        "image": image,
+        "command": ["python", "-m", "engine.kubernetes.secret"],
+        "args": ["--owner", account, json.dumps([_recipe(item) for item in recipes])],
+        "resources": resources("50m", "64Mi", "128Mi"),
+        "securityContext": container_security(),
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(account, SPIRE_NAMESPACE),
+        "spec": {
+            "backoffLimit": 10,
+            "template": {
+                "metadata": {"labels": metadata(account)["labels"]},
+                "spec": {
+                    "serviceAccountName": account,
+                    "automountServiceAccountToken": True,
+                    "restartPolicy": "OnFailure",
+                    "securityContext": pod_security(),
+                    "containers": [container],
+                },
+            },
+        },
+    }
+    return with_digest(job)
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as ``engine.kubernetes.secret`` reads it."""
+    return {
+        "namespace": recipe.namespace,
+        "secret": recipe.secret,
+        "passwords": list(recipe.passwords),
+        "texts": dict(recipe.texts),
+    }

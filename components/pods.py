@@ -1,0 +1,59 @@
+"""What all pods of ours have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from zt.wellknown import MANAGED_BY
+
+# The user of our own images (engine/Dockerfile, gateway/Dockerfile).
+USER = 65532
+_DIGITS = 10
+
+
+def metadata(
+    name: str, namespace: str | None = None, **others: Mapping[str, str]
+) -> dict[str, Any]:
+    """An object's metadata, by which it is known as ours; ``labels`` come on top."""
+    where = {"namespace": namespace} if namespace else {}
+    labels = {**MANAGED_BY, **others.pop("labels", {})}
+    return {"name": name, **where, "labels": labels, **others}
+
+
+def pod_security(user: int = USER) -> dict[str, Any]:
+    """The security context of a pod that runs as nobody in particular."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> dict[str, Any]:
+    """The security context of a container that needs nothing of its node."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def resources(cpu: str, memory: str, limit: str) -> dict[str, Any]:
+    """Requests of CPU and memory, and the limit of memory alone: CPU that is free may be used."""
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}}
+
+
+def with_digest(manifest: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """An object whose name ends in a digest of what it says, and of further texts.
+
+    A Job can't be changed: what would change it makes another one instead.
+    """
+    text = json.dumps([manifest, *others], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    named = {**manifest["metadata"], "name": f"{manifest['metadata']['name']}-{digest}"}
+    return {**manifest, "metadata": named}
