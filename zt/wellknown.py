@@ -8,16 +8,34 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "hanzo-zt"}
 MESH_NAMESPACE = {"zt.hanzo.ai/mesh": "enabled"}
 LABEL_PREFIX = "zt.hanzo.ai/"
 
+# Label of the namespaces whose pods get a sidecar; the annotation by which a pod does without, and
+# those that say what was put in and whose identity the pod has.
+INJECTION_NAMESPACE = {"zt.hanzo.ai/injection": "enabled"}
+INJECT = "zt.hanzo.ai/inject"
+INJECTED = "zt.hanzo.ai/injected"
+IDENTITY = "zt.hanzo.ai/identity"
+
 # Ports of the sidecar, next to those of the application. Inbound listeners take one port each from
 # SIDECAR_INBOUND on: the pod's own redirect leads a declared port there.
 SIDECAR_INBOUND = 15100
 SIDECAR_METRICS = 15020
 SIDECAR_HEALTH = 15021
+# Where the kubelet's probes of the application are answered.
+SIDECAR_PROBES = 15022
+SIDECAR_UID = 1337
+
+# Where a pod has the ConfigMap of its service's sidecar, SPIRE's bundle, and what Envoy writes.
+SIDECAR_CONFIGURATION = "/etc/zt/envoy"
+SIDECAR_BUNDLE = "/run/zt/bundle"
+SIDECAR_RUN = "/run/zt"
 
 # The evaluator's: the specification's two, and Envoy's gRPC (Check and access log) beside them.
+# It ends the mesh's TLS itself on all but health.
 EVALUATOR_API = 8054
 EVALUATOR_HEALTH = 8055
 EVALUATOR_GRPC = 8056
+# The API server asks here which sidecar a new pod needs.
+EVALUATOR_WEBHOOK = 8057
 
 # gRPC metadata by which a sidecar tells the evaluator which port of whom it speaks of.
 METADATA_DESTINATION = "zt-destination"
@@ -43,6 +61,8 @@ SPIRE_UPSTREAM = "/run/spire/upstream"
 SPIRE_BUNDLE = "/run/spire/bundle"
 # The CA of certificates that agents outside Kubernetes prove to have; a mount of the server.
 SPIRE_NODE_CA = "/run/spire/node-ca"
+# How the servers reach their database: SPIRE's own configuration of that plugin, from a Secret.
+SPIRE_DATASTORE = "/run/spire/datastore/datastore.conf"
 # SPIRE publishes the trust bundle to a ConfigMap of this name in each namespace of the mesh.
 BUNDLE_CONFIGMAP = "spire-bundle"
 BUNDLE_KEY = "bundle.pem"
@@ -51,6 +71,11 @@ SPIRE_HEALTH = 8080
 
 # ALPN by which a listener knows the mesh's own TLS.
 ALPN = "zt"
+
+
+def sidecar_configuration(service: str) -> str:
+    """Name of the ConfigMap that holds the configuration of a service's sidecar."""
+    return f"zt-envoy-{service}"
 
 
 def server_name(port: int, service: str, namespace: str, cluster: str) -> str:

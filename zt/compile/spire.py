@@ -22,6 +22,7 @@ from zt.wellknown import (
     SERVER_SOCKET,
     SPIRE_BUNDLE,
     SPIRE_CLASS,
+    SPIRE_DATASTORE,
     SPIRE_HEALTH,
     SPIRE_METRICS,
     SPIRE_NAMESPACE,
@@ -34,10 +35,7 @@ API_VERSION = "spire.spiffe.io/v1alpha1"
 AUDIENCE = "spire-server"
 _X509POP = "spire/agent/x509pop/"
 
-# No "$" in a comment: SPIRE expands variables before it parses.
-_SERVER_HEADER = """\
-SPIRE server of {cluster}. Run it with -expandEnv: SPIRE_DATABASE is the connection string.
-It should name a password file or a client certificate, so that it holds no secret."""
+_SERVER_HEADER = "SPIRE server of {cluster}; its replicas share one database."
 _AGENT_HEADER = "SPIRE agent of {cluster}, one on each node."
 
 
@@ -105,7 +103,10 @@ def _server(effective: Effective, cluster: str) -> dict[str, Any]:
 
 def _server_plugins(effective: Effective, cluster: str) -> dict[str, Any]:
     return {
-        'DataStore "sql"': _plugin(database_type="postgres", connection_string="$SPIRE_DATABASE"),
+        'DataStore "sql"': note(
+            {"plugin_data_file": SPIRE_DATASTORE},
+            "database_type and connection_string: a file of a Secret, for it holds a password.",
+        ),
         'KeyManager "memory"': note(_plugin(), "Each replica has a CA of its own, under one root."),
         'NodeAttestor "k8s_psat"': _plugin(
             clusters={
