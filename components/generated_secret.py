@@ -26,13 +26,15 @@ class Recipe:
     """A Secret to be made in the cluster, if it is not there.
 
     ``passwords`` are keys, each of which gets a password of letters and digits. ``texts`` are
-    further keys, in which ``{key}`` stands for a password.
+    further keys, in which ``{key}`` stands for a password. With ``certificate``, the DNS names of
+    a server, there are ``tls.key`` and ``tls.crt`` as well, which is its own anchor.
     """
 
     namespace: str
     secret: str
     passwords: tuple[str, ...]
     texts: Mapping[str, str] = field(default_factory=dict)
+    certificate: tuple[str, ...] = ()
 
 
 class GeneratedSecrets(pulumi.ComponentResource):
@@ -144,4 +146,5 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
         "secret": recipe.secret,
         "passwords": list(recipe.passwords),
         "texts": dict(recipe.texts),
+        "certificate": list(recipe.certificate),
     }

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import os
 import secrets
-import string
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from engine.kubernetes.client import (
     CONFLICT,
@@ -25,63 +22,23 @@ from engine.kubernetes.client import (
     KubernetesError,
     in_cluster,
 )
+from engine.kubernetes.recipes import (
+    CERTIFICATE,
+    KEY,
+    Recipe,
+    RecipeError,
+    password,
+    recipes,
+    values_of,
+)
 from zt.wellknown import MANAGED_BY
 
 _ROLES = "/apis/rbac.authorization.k8s.io/v1"
-_ALPHABET = string.ascii_letters + string.digits
-_LENGTH = 40
 _MISUSE, _FAILED = 2, 1
 
 
-class RecipeError(Exception):
-    """What should be made can't be read; the message is one sentence."""
-
-
-class ForeignError(Exception):
-    """A Secret that is not ours lacks something; the message is one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A Secret: keys of passwords, and texts by key in which ``{key}`` stands for a password."""
-
-    namespace: str
-    secret: str
-    passwords: tuple[str, ...]
-    texts: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def path(self) -> str:
-        """Where the Secret is."""
-        return f"/api/v1/namespaces/{self.namespace}/secrets/{self.secret}"
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """What it should have."""
-        return frozenset((*self.passwords, *self.texts))
-
-
-def password() -> str:
-    """A new password: 238 bits, and no character that any syntax gives a meaning."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-
-
-def recipes(text: str) -> tuple[Recipe, ...]:
-    """Read recipes from JSON.
-
-    Raises:
-        RecipeError: if they can't be read.
-    """
-    try:
-        found = tuple(
-            Recipe(item["namespace"], item["secret"], tuple(item["passwords"]), item["texts"])
-            for item in json.loads(text)
-        )
-        for recipe in found:
-            _composed(recipe, dict.fromkeys(recipe.passwords, ""))
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise RecipeError(f"the recipes can't be read: {type(error).__name__} {error}") from None
-    return found
+class UnfitError(Exception):
+    """A Secret that is there can't be completed; the message is one sentence."""
 
 
 def make(
@@ -92,7 +49,7 @@ def make(
     ``owner`` is a Role of its namespace: with it the Secret goes as well.
 
     Raises:
-        ForeignError: if a Secret that someone else made lacks a key.
+        UnfitError: if what is there can't be completed.
         KubernetesError: if the API server refuses, or can't be reached.
     """
     present = _present(api, recipe)
@@ -100,10 +57,9 @@ def make(
     lacking = recipe.keys - have.keys()
     if not lacking:
         return lacking
-    if present and not _is_ours(present):
-        raise ForeignError(_foreign(recipe, lacking))
-    words = {key: have.get(key) or new() for key in recipe.passwords}
-    values = {**words, **_composed(recipe, words)}
+    if present:
+        _require_fit(recipe, present, lacking)
+    values = values_of(recipe, have, new)
     content = _secret(recipe, {key: values[key] for key in lacking})
     if not present:
         content["metadata"]["ownerReferences"] = [_owner(api, recipe.namespace, owner)]
@@ -132,12 +88,15 @@ def _data(secret: Json) -> dict[str, str]:
     }
 
 
-def _is_ours(secret: Json) -> bool:
-    return MANAGED_BY.items() <= (secret["metadata"].get("labels") or {}).items()
-
-
-def _composed(recipe: Recipe, words: Mapping[str, str]) -> dict[str, str]:
-    return {key: text.format_map(words) for key, text in recipe.texts.items()}
+def _require_fit(recipe: Recipe, secret: Json, lacking: frozenset[str]) -> None:
+    ours = MANAGED_BY.items() <= (secret["metadata"].get("labels") or {}).items()
+    if ours and len(lacking & {KEY, CERTIFICATE}) != 1:
+        return
+    what = "is only half there" if ours else "was made by someone else"
+    raise UnfitError(
+        f"Secret {recipe.namespace}/{recipe.secret} {what} and has no "
+        f"{', '.join(sorted(lacking))}: add that, or delete the Secret so that it is made anew"
+    )
 
 
 def _secret(recipe: Recipe, values: Mapping[str, str]) -> Json:
@@ -166,14 +125,6 @@ def _owner(api: Kubernetes, namespace: str, role: str) -> Json:
     }
 
 
-def _foreign(recipe: Recipe, lacking: frozenset[str]) -> str:
-    keys = ", ".join(sorted(lacking))
-    return (
-        f"Secret {recipe.namespace}/{recipe.secret} was made by someone else and has no {keys}: "
-        "add that, or delete the Secret so that it is made anew"
-    )
-
-
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Make all Secrets; 2 if it is told wrongly, 1 if any can't be made."""
     told = _arguments(arguments)
@@ -187,7 +138,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except RecipeError as error:
         sys.stderr.write(f"engine.kubernetes.secret: {error}\n")
         return _MISUSE
-    except (ForeignError, KubernetesError) as error:
+    except (UnfitError, KubernetesError) as error:
         sys.stderr.write(f"engine.kubernetes.secret: {error}\n")
         return _FAILED
     return 0
@@ -201,7 +152,7 @@ class _Told(argparse.Namespace):
 def _arguments(arguments: Sequence[str]) -> _Told:
     parser = argparse.ArgumentParser("engine.kubernetes.secret")
     parser.add_argument("--owner", required=True, help="the Role with which the Secrets go")
-    parser.add_argument("recipes", help="JSON: [{namespace, secret, passwords: [], texts: {}}]")
+    parser.add_argument("recipes", help="JSON: a list of objects with the fields of Recipe")
     return parser.parse_args(arguments, _Told())
 
 

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from engine.kubernetes import secret
 from engine.kubernetes.client import Kubernetes, KubernetesError
-from engine.kubernetes.secret import ForeignError, Recipe, RecipeError, main, make, recipes
+from engine.kubernetes.recipes import Recipe, RecipeError, password, recipes
+from engine.kubernetes.secret import UnfitError, main, make
 from tests.engine.kubernetes.apiserver import Cluster, serving
 from zt.wellknown import MANAGED_BY
 
@@ -34,7 +37,7 @@ def a_secret(values: dict[str, str], labels: dict[str, str]) -> dict[str, Any]:
 
 
 def test_passwords_are_new_long_and_harmless_in_any_syntax() -> None:
-    made = {secret.password() for _ in range(1000)}
+    made = {password() for _ in range(1000)}
     assert len(made) == 1000
     assert all(re.fullmatch("[A-Za-z0-9]{40}", word) for word in made)
 
@@ -104,9 +107,35 @@ def test_a_secret_of_others_is_used_as_it_is_or_refused() -> None:
         found.objects[PATH] = a_secret(whole, {})
         assert make(api, RECIPE, OWNER) == frozenset()
         found.objects[PATH] = a_secret({"root": "r"}, {})
-        with pytest.raises(ForeignError, match="shop/db was made by someone else and has no app"):
+        with pytest.raises(UnfitError, match="shop/db was made by someone else and has no app"):
             make(api, RECIPE, OWNER)
         assert data(found) == {"root": "r"}
+
+
+def test_braces_that_are_no_password_stay() -> None:
+    found = cluster()
+    hcl = 'plugin "sql" { word = "{app}", other = "{ssh}" }'
+    with serving(found) as api:
+        make(api, Recipe("shop", "db", ("app",), {"hcl": hcl}), OWNER, lambda: "w{app}")
+    assert data(found)["hcl"] == 'plugin "sql" { word = "w{app}", other = "{ssh}" }'
+
+
+def test_a_server_gets_a_key_and_a_certificate_of_its_names() -> None:
+    found = cluster()
+    recipe = Recipe("shop", "db", (), {}, ("db", "db.shop.svc"))
+    with serving(found) as api:
+        assert make(api, recipe, OWNER) == {"tls.key", "tls.crt"}
+        made = data(found)
+        assert make(api, recipe, OWNER) == frozenset()
+        del found.objects[PATH]["data"]["tls.crt"]
+        with pytest.raises(UnfitError, match=r"only half there and has no tls\.crt"):
+            make(api, recipe, OWNER)
+    certificate = x509.load_pem_x509_certificate(made["tls.crt"].encode())
+    key = load_pem_private_key(made["tls.key"].encode(), None)
+    assert certificate.public_key() == key.public_key()
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["db", "db.shop.svc"]
+    certificate.verify_directly_issued_by(certificate)
 
 
 def test_without_its_owner_nothing_is_made() -> None:
@@ -122,9 +151,7 @@ def test_without_its_owner_nothing_is_made() -> None:
         "{",
         "[1]",
         "[{}]",
-        '[{"namespace": "n", "secret": "s", "passwords": [], "texts": {"a": "{b}"}}]',
-        '[{"namespace": "n", "secret": "s", "passwords": [], "texts": {"a": "{"}}]',
-        '[{"namespace": "n", "secret": "s", "passwords": [], "texts": {"a": "{0}"}}]',
+        '[{"namespace": "n", "secret": "s", "passwords": [], "texts": 1, "certificate": []}]',
     ],
 )
 def test_a_recipe_that_cannot_be_read_is_refused(text: str) -> None:
@@ -137,6 +164,7 @@ def test_the_program_says_names_and_no_passwords(
 ) -> None:
     found = cluster()
     told = [{"namespace": "shop", "secret": "db", "passwords": ["app"], "texts": {"u": "u:{app}"}}]
+    told[0]["certificate"] = []
     with serving(found) as api:
         monkeypatch.setattr(secret, "in_cluster", lambda _: api)
         assert main(["--owner", OWNER, json.dumps(told)], {}) == 0
@@ -152,7 +180,7 @@ def test_the_program_says_what_is_wrong(
     assert main(["--owner", OWNER, "{"], {}) == 2
     assert main(["--owner", OWNER, "[]"], {}) == 1
     monkeypatch.setattr(secret, "in_cluster", lambda _: Kubernetes("localhost", 1, tmp_path))
-    told = '[{"namespace": "n", "secret": "s", "passwords": [], "texts": {"a": "b"}}]'
+    told = '[{"namespace": "n", "secret": "s", "passwords": [], "texts": {}, "certificate": ["s"]}]'
     assert main(["--owner", OWNER, told], {}) == 1
     first, second, third = capsys.readouterr().err.splitlines()
     assert "can't be read" in first
