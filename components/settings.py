@@ -134,11 +134,16 @@ class ManagedDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spire:
-    """SPIRE's servers and agents."""
+    """SPIRE's servers and agents.
+
+    ``node_authority`` names a ConfigMap with ``ca.crt``: who issues the certificates by which
+    agents outside Kubernetes are attested, where the policy has such.
+    """
 
     replicas: int
     authority: DevelopmentAuthority | KeySource
     datastore: ExistingDatabase | ClusterDatabase
+    node_authority: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
