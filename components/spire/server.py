@@ -1,0 +1,182 @@
+"""The servers: replicas that share a database, each with a CA of its own under one root."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from components.pods import container_security, pod_security, resources
+from components.settings import StackSettings
+from components.spire import controller_manager, datastore
+from components.spire.authority import VOLUME, Authority, authority
+from components.spire.names import (
+    API_ACCESS,
+    CONFIG,
+    DATA,
+    SERVER,
+    SERVER_USER,
+    api_volume,
+    http_probe,
+    labels,
+    mount,
+    own,
+)
+from zt.wellknown import (
+    SERVER_SOCKET,
+    SPIRE_HEALTH,
+    SPIRE_METRICS,
+    SPIRE_NODE_CA,
+    SPIRE_SERVER_PORT,
+    SPIRE_UPSTREAM,
+)
+
+Json = dict[str, Any]
+
+FILE = "server.conf"
+_SOCKET_FOLDER = str(PurePosixPath(SERVER_SOCKET).parent)
+# New pods are of no use before they can reach the database, which may start at the same time.
+_START_SECONDS = 300
+
+
+def config_map(text: str) -> Json:
+    """The compiled configuration."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": own(SERVER),
+        "data": {FILE: text},
+    }
+
+
+def service() -> Json:
+    """Where agents find a server."""
+    port = {
+        "name": "grpc",
+        "port": SPIRE_SERVER_PORT,
+        "targetPort": SPIRE_SERVER_PORT,
+        "protocol": "TCP",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": own(SERVER),
+        "spec": {"type": "ClusterIP", "selector": labels(SERVER), "ports": [port]},
+    }
+
+
+def disruption_budget() -> Json:
+    """Nodes are drained one server at a time."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": own(SERVER),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels(SERVER)}},
+    }
+
+
+def stateful_set(settings: StackSettings, digest: str) -> Json:
+    """The pods. ``digest`` is of their configuration: they read it once, so another restarts them.
+
+    With a node authority, agents outside Kubernetes are attested too.
+    """
+    template = {
+        "metadata": {
+            "labels": {**own(SERVER)["labels"], **labels(SERVER)},
+            "annotations": {
+                "zt.hanzo.ai/configuration": digest,
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(SPIRE_METRICS),
+            },
+        },
+        "spec": _pod(settings),
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": own(SERVER),
+        "spec": {
+            "replicas": settings.spire.replicas,
+            "serviceName": SERVER,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels(SERVER)},
+            "template": template,
+        },
+    }
+
+
+def _pod(settings: StackSettings) -> Json:
+    issuing = authority(settings)
+    init = {"initContainers": issuing.containers} if issuing.containers else {}
+    return {
+        "serviceAccountName": SERVER,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "priorityClassName": "system-cluster-critical",
+        "securityContext": pod_security(SERVER_USER),
+        "topologySpreadConstraints": [
+            _spread("kubernetes.io/hostname"),
+            _spread("topology.kubernetes.io/zone"),
+        ],
+        **init,
+        "containers": [
+            _container(settings),
+            controller_manager.container(settings.images.spire_controller_manager),
+        ],
+        "volumes": _volumes(settings, issuing),
+    }
+
+
+def _spread(key: str) -> Json:
+    """Apart where the cluster is large enough; better on one node than not at all."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": labels(SERVER)},
+    }
+
+
+def _container(settings: StackSettings) -> Json:
+    return {
+        "name": SERVER,
+        "image": settings.images.spire_server,
+        "args": ["-config", f"{CONFIG}/{FILE}"],
+        "ports": [
+            {"name": "grpc", "containerPort": SPIRE_SERVER_PORT},
+            {"name": "health", "containerPort": SPIRE_HEALTH},
+            {"name": "metrics", "containerPort": SPIRE_METRICS},
+        ],
+        "startupProbe": http_probe("/live", SPIRE_HEALTH, 5, _START_SECONDS // 5),
+        "livenessProbe": http_probe("/live", SPIRE_HEALTH, 20, 3),
+        "readinessProbe": http_probe("/ready", SPIRE_HEALTH, 5, 3),
+        "resources": resources("100m", "128Mi", "512Mi"),
+        "securityContext": container_security(),
+        "volumeMounts": [
+            mount("config", CONFIG),
+            mount("data", DATA, writable=True),
+            mount("socket", _SOCKET_FOLDER, writable=True),
+            mount("datastore", datastore.FOLDER),
+            mount(VOLUME, SPIRE_UPSTREAM),
+            mount("api", API_ACCESS),
+            *([mount("node-ca", SPIRE_NODE_CA)] if settings.spire.node_authority else []),
+        ],
+    }
+
+
+def _volumes(settings: StackSettings, issuing: Authority) -> list[Json]:
+    nodes = settings.spire.node_authority
+    return [
+        {"name": "config", "configMap": {"name": SERVER, "defaultMode": 0o444}},
+        controller_manager.volume(),
+        {"name": "data", "emptyDir": {"sizeLimit": "16Mi"}},
+        {"name": "socket", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        datastore.volume(settings.spire.datastore),
+        *issuing.volumes,
+        api_volume(),
+        *([_node_authority(nodes)] if nodes else []),
+    ]
+
+
+def _node_authority(name: str) -> Json:
+    items = [{"key": "ca.crt", "path": "ca.crt"}]
+    return {"name": "node-ca", "configMap": {"name": name, "items": items, "defaultMode": 0o444}}
