@@ -82,19 +82,27 @@ def tool(name: str) -> Path:
     Raises:
         ToolError: if it can't be built, nor is one on the PATH.
     """
-    program = PROGRAMS[name]
-    version = _version(program)
-    path = cache_folder() / "tools" / f"{name}-{version}"
+    path = _cached(name)
     if path.exists():
         return path
     go = shutil.which("go")
     if go is None:
         return _installed(name)
+    program = PROGRAMS[name]
     _say(f"building {path.name} into {path.parent}, once; it takes minutes")
     started = time.monotonic()
-    _build([go, *_arguments(program, version)], program, path)
+    _build([go, *_arguments(program, _version(program))], program, path)
     _say(f"built {path.name} in {time.monotonic() - started:.0f} s")
     return path
+
+
+def obtainable(name: str) -> bool:
+    """Whether the program is there, or can be built."""
+    return _cached(name).exists() or any(shutil.which(command) for command in ("go", name))
+
+
+def _cached(name: str) -> Path:
+    return cache_folder() / "tools" / f"{name}-{_version(PROGRAMS[name])}"
 
 
 def _version(program: Program) -> str:

@@ -1,0 +1,90 @@
+"""Brings control planes up, step by step; each says what it does, and fails in one sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from lab.cluster import network, programs
+from lab.cluster.certificates import ADMINISTRATOR, issue, kubeconfig, write_keys
+from lab.cluster.client import Client, client
+from lab.cluster.forward import forward
+from lab.cluster.model import API_PORT, Cluster, LabError, Layout
+from lab.mesh.folders import write_private
+from lab.mesh.processes import Children
+
+PATIENCE = 60.0
+_PAUSE = 0.05
+_READY = "/readyz"
+_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
+
+Report = Callable[[str], None]
+
+
+def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Report) -> None:
+    """Start everything. What was started before a failure is left to the caller to stop.
+
+    Raises:
+        LabError: with what went wrong.
+    """
+    say("making network namespaces")
+    network.create(layout, clusters)
+    say("issuing certificates")
+    for cluster in clusters:
+        _write_keys(layout, cluster)
+    say("starting etcd and API servers")
+    for cluster in clusters:
+        children.start(programs.etcd(layout, cluster))
+        children.start(programs.api_server(layout, cluster))
+    for cluster in clusters:
+        api = client(layout.kubeconfig(cluster.name))
+        _wait(children, f"the API server of {cluster.name}", partial(_is_ready, api))
+        say(f"the API server of {cluster.name} is ready")
+        children.start(programs.controllers(layout, cluster))
+    say("starting controllers")
+    for cluster in clusters:
+        api = client(layout.kubeconfig(cluster.name))
+        _wait(children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT))
+
+
+def _write_keys(layout: Layout, cluster: Cluster) -> None:
+    """Write keys, and kubeconfigs for the administrator and the controllers."""
+    keys = layout.keys(cluster.name)
+    root = write_keys(keys, cluster)
+    address = str(cluster.address)
+    outside = forward(layout.namespace(cluster.name), address, API_PORT)
+    there, here = f"https://{address}:{API_PORT}", f"https://127.0.0.1:{outside}"
+    administrator = issue(root, ADMINISTRATOR, "system:masters")
+    controllers = issue(root, f"system:{programs.CONTROLLERS}")
+    for path, user, server in (
+        (layout.kubeconfig(cluster.name), administrator, here),
+        (layout.inside(cluster.name), administrator, there),
+        (keys / f"{programs.CONTROLLERS}.kubeconfig", controllers, there),
+    ):
+        write_private(path, kubeconfig(root, user, cluster.name, server))
+
+
+def _wait(children: Children, what: str, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        for name in children.dead():
+            raise LabError(children.obituary(name))
+        if time.monotonic() > deadline:
+            raise LabError(f"{what} did not answer within {PATIENCE:.0f} s")
+        time.sleep(_PAUSE)
+
+
+def _is_ready(api: Client) -> bool:
+    try:
+        return api.request("GET", _READY).ok
+    except OSError:
+        return False
+
+
+def _is_there(api: Client, path: str) -> bool:
+    """Whether an object is there: of the controllers' making, so that they must have begun."""
+    try:
+        return api.request("GET", path).ok
+    except OSError:
+        return False

@@ -1,0 +1,67 @@
+"""Network namespaces of a lab: one for each cluster, and one for the bridge that joins them.
+
+Nothing is added to the machine's own namespace, so several labs run side by side, and what is left
+of one is found by its name.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.cluster.model import INTERNET, Cluster, LabError, Layout
+
+BRIDGE = "internet"
+# Where ip-netns(8) keeps names.
+NAMESPACES = Path("/run/netns")
+
+
+def create(layout: Layout, clusters: Iterable[Cluster]) -> None:
+    """Make the namespaces, the bridge, and a leg of each cluster on it.
+
+    Raises:
+        LabError: if the kernel refuses.
+    """
+    internet = layout.internet
+    _add(internet)
+    _ip("-n", internet, "link", "add", BRIDGE, "type", "bridge")
+    _ip("-n", internet, "address", "add", f"{INTERNET[1]}/{INTERNET.prefixlen}", "dev", BRIDGE)
+    _ip("-n", internet, "link", "set", BRIDGE, "up")
+    for cluster in clusters:
+        namespace, leg = layout.namespace(cluster.name), f"cluster{cluster.number}"
+        _add(namespace)
+        ends = ("link", "add", leg, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        _ip("-n", internet, *ends)
+        _ip("-n", internet, "link", "set", leg, "master", BRIDGE, "up")
+        address = f"{cluster.address}/{INTERNET.prefixlen}"
+        _ip("-n", namespace, "address", "add", address, "dev", "eth0")
+        _ip("-n", namespace, "link", "set", "eth0", "up")
+
+
+def remove(layout: Layout) -> None:
+    """Remove every namespace of this lab; what runs in one must have been ended before."""
+    for name in existing(layout):
+        _ip("netns", "delete", name)
+
+
+def existing(layout: Layout) -> tuple[str, ...]:
+    """The namespaces that this lab has, or has left behind."""
+    return tuple(sorted(path.name for path in NAMESPACES.glob(f"{layout.prefix}*")))
+
+
+def entered(namespace: str, command: Iterable[str]) -> tuple[str, ...]:
+    """A command that runs in a namespace; unlike ``ip netns exec`` this leaves /sys as it is."""
+    return ("nsenter", f"--net={NAMESPACES / namespace}", "--", *command)
+
+
+def _add(namespace: str) -> None:
+    _ip("netns", "add", namespace)
+    _ip("-n", namespace, "link", "set", "lo", "up")
+
+
+def _ip(*arguments: str) -> None:
+    command = ["ip", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

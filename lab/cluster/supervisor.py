@@ -1,0 +1,103 @@
+"""The process behind a running lab: parent of all others, and what forwards to the API servers.
+
+Run as ``python -m lab.cluster.supervisor OPTIONS`` by ``zt lab up``; speaks JSON lines on standard
+output until everything is up. SIGTERM ends the lab. It inherits the folder's lock, and holds it
+for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from lab.cluster import network
+from lab.cluster.cleanup import remove_files
+from lab.cluster.launch import launch
+from lab.cluster.model import Cluster, Layout, clusters_of, plain
+from lab.mesh.processes import Children, Identity, MeshError, is_alive
+
+_PAUSE = 0.2
+
+
+class _EndedError(Exception):
+    """Somebody asked for the end."""
+
+
+def main(arguments: list[str]) -> int:
+    """Bring a lab up and keep it; returns the exit code."""
+    wanted = json.loads(arguments[0])
+    layout, clusters = Layout(Path(wanted["folder"])), clusters_of(wanted["clusters"])
+    owner = Identity(**wanted["owner"]) if wanted["owner"] else None
+    children = Children(layout.run, {"clusters": plain(clusters)})
+    children.save()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    try:
+        return _supervise(children, layout, clusters, owner)
+    finally:
+        # A second signal must not break off what the first began.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        children.stop()
+        network.remove(layout)
+        remove_files(layout, [item.name for item in clusters])
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _EndedError
+
+
+def _supervise(
+    children: Children, layout: Layout, clusters: tuple[Cluster, ...], owner: Identity | None
+) -> int:
+    try:
+        launch(children, layout, clusters, lambda step: _speak("step", step))
+        _say_ready(children)
+        _keep(children, owner)
+    except (_EndedError, BrokenPipeError):
+        return 0
+    except (MeshError, OSError) as error:
+        _speak("error", str(error))
+        return 1
+    return 0
+
+
+def _say_ready(children: Children) -> None:
+    """Let go of whoever called: from here on nobody listens."""
+    children.facts["ready"] = True
+    children.save()
+    _speak("ready", children.facts)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _keep(children: Children, owner: Identity | None) -> None:
+    """Note who dies, until the owner does."""
+    mourned: set[str] = set()
+    while owner is None or is_alive(owner):
+        dead = set(children.dead())
+        if dead != mourned:
+            mourned = dead
+            children.facts["dead"] = {name: children.obituary(name) for name in sorted(dead)}
+            children.save()
+        time.sleep(_PAUSE)
+
+
+def _speak(what: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+    """Tell whoever called.
+
+    Raises:
+        BrokenPipeError: if it is gone; a lab that nobody waits for is not brought up.
+    """
+    print(json.dumps({what: value}), flush=True)  # noqa: T201 - the protocol
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
