@@ -175,19 +175,16 @@ class Cluster:
             answer = self.http.request(
                 method, path, params=query, json=body, headers={"Content-Type": content}
             )
-            found = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+        except httpx.HTTPError as error:
             raise Refused(0, "Unreachable", f"the API server gave no answer: {error}") from None
         if not answer.is_success:
-            raise Refused(
-                answer.status_code, found.get("reason", ""), found.get("message", answer.text)
-            )
+            raise _refusal(answer)
         self._heed(path, answer)
-        return dict(found)
+        return dict(answer.json())
 
     def _heed(self, path: str, answer: httpx.Response) -> None:
         warnings = [
-            Warned(path, text)
+            Warned(path, text.replace('\\"', '"'))
             for header in answer.headers.get_list("warning")
             for text in _WARNING.findall(header)
         ]
@@ -196,3 +193,12 @@ class Cluster:
             raise Refused(
                 answer.status_code, "Warning", "; ".join(warning.text for warning in warnings)
             )
+
+
+def _refusal(answer: httpx.Response) -> Refused:
+    """What a Status says; of an API that is not there the server speaks in plain text."""
+    try:
+        status = answer.json()
+        return Refused(answer.status_code, status.get("reason", ""), status["message"])
+    except (ValueError, KeyError, AttributeError):
+        return Refused(answer.status_code, "", answer.text.strip())

@@ -83,6 +83,12 @@ class Desk:
         with self._lock:
             return self._providers[peer]
 
+    def close(self) -> None:
+        """Close all connections to API servers."""
+        with self._lock:
+            for configured in self._providers.values():
+                configured.cluster.http.close()
+
 
 class Provider(ResourceProviderServicer):
     """``kubernetes:*`` for the engine."""

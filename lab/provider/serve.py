@@ -51,3 +51,4 @@ def serving(*, strict: bool = False) -> Iterator[Serving]:
         yield Serving(port, desk.warned)
     finally:
         server.stop(grace=None).wait()
+        desk.close()

@@ -46,11 +46,13 @@ class Change:
 
 def changes(events: Iterable[EngineEvent]) -> tuple[Change, ...]:
     """All that changed, or would, in the order of the events."""
-    return tuple(
-        _change(step)
+    # A component is told of twice: when it begins, and with its outputs.
+    found = {
+        (step.op, step.urn): step
         for step in steps(events)
         if step.op.value not in _QUIET and not step.type.startswith(_INTERNAL)
-    )
+    }
+    return tuple(map(_change, found.values()))
 
 
 def steps(events: Iterable[EngineEvent]) -> Iterator[StepEventMetadata]:
