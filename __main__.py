@@ -6,7 +6,6 @@ under the Automation API.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,15 +29,14 @@ def program() -> None:
     """Load, check, compile, install, and export what others may know."""
     settings = stack_settings(configured(), ROOT)
     require_configuration(settings)
-    folder = Path(os.path.relpath(ROOT / settings.policies))
-    policy = checked(folder)
+    policy = checked(settings.policies)
     require_mesh(settings, policy.mesh)
     bundle = compile_policy(policy, settings.cluster, TODAY)
-    for name, value in install(bundle, settings, policy_texts(folder)).items():
+    for name, value in install(bundle, settings, policy_texts(settings.policies)).items():
         pulumi.export(name, value)
 
 
-def checked(folder: Path) -> Policy:
+def checked(folder: str) -> Policy:
     """The policy; where it has errors, nothing happens but that they are shown."""
     loaded = load(folder)
     findings = check(loaded.policy, TODAY) if loaded.policy else loaded.findings
@@ -48,7 +46,7 @@ def checked(folder: Path) -> Policy:
     return loaded.policy
 
 
-def refusal(folder: Path, errors: list[Finding]) -> pulumi.RunError:
+def refusal(folder: str, errors: list[Finding]) -> pulumi.RunError:
     """The errors, and what to do about them."""
     count = "an error" if len(errors) == 1 else f"{len(errors)} errors"
     todo = f"correct it, and see with `zt check {folder}` that nothing is left"

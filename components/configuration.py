@@ -76,10 +76,17 @@ def stack_settings(values: Mapping[str, str], root: Path) -> StackSettings:
     kinds = _kinds(StackSettings)
     parsed = {key: _parsed(value, kinds.get(key), ROOT.of(key)) for key, value in values.items()}
     settings = _object(StackSettings, parsed, ROOT)
+    settings = replace(settings, policies=str(_from_here(root / settings.policies)))
     if not isinstance(settings.kubernetes, Adopted):
         return settings
     path = root / Path(settings.kubernetes.kubeconfig).expanduser()
     return replace(settings, kubernetes=replace(settings.kubernetes, kubeconfig=str(path)))
+
+
+def _from_here(path: Path) -> Path:
+    """A path as a person would write it, for what names it in messages."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _parsed(value: str, kind: object, key: Key) -> object:

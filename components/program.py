@@ -9,9 +9,12 @@ import pulumi
 
 from components.admission import Admission
 from components.cluster import Cluster
+from components.configuration import ConfigurationError
 from components.namespaces import Namespaces
 from components.network_policies import NetworkPolicies
 from components.settings import StackSettings
+from components.spire import Spire
+from components.spire import refusals as refused_by_spire
 from zt.bundle import Bundle
 from zt.facts import Facts
 from zt.wellknown import EVALUATOR_API
@@ -23,6 +26,7 @@ def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
     ``policies`` are the texts of the files that the bundle was compiled from, by path.
     """
     del policies
+    require(bundle, settings)
     cluster = Cluster("cluster", bundle, settings, pulumi.ResourceOptions())
 
     def after(*components: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -33,7 +37,18 @@ def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
     namespaces = Namespaces("namespaces", bundle, settings, after())
     NetworkPolicies("networkpolicies", bundle, settings, after(namespaces))
     Admission("admission", bundle, settings, after(namespaces))
+    Spire("spire", bundle, settings, after(namespaces))
     return outputs(bundle)
+
+
+def require(bundle: Bundle, settings: StackSettings) -> None:
+    """Refuse what components can't make of these settings, before any of them is made.
+
+    Raises:
+        ConfigurationError: says what, and what to do.
+    """
+    for sentence in refused_by_spire(bundle, settings):
+        raise ConfigurationError(sentence)
 
 
 def outputs(bundle: Bundle) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from google.protobuf import empty_pb2, json_format
+from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime import settings
 from pulumi.runtime.config import set_all_config
 from pulumi.runtime.mocks import MockEngine, MockMonitor, MockSettings
+from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import run_in_stack
 
 PROJECT = "hanzo-zt"
@@ -84,35 +85,47 @@ class Run:
         return stack
 
 
-class _Cloud(pulumi.runtime.Mocks):
-    """Gives each resource an ID, and clusters a kubeconfig that must stay secret."""
+class _Nobody(pulumi.runtime.Mocks):
+    """Whom the program may ask: nobody. A preview needs no look at any cloud."""
 
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, Json]:
-        state = dict(args.inputs)
-        if args.typ == "digitalocean:index/kubernetesCluster:KubernetesCluster":
-            state["kubeConfigs"] = [{"rawConfig": "kubeconfig-of-a-created-cluster"}]
-        return f"{args.name}-id", state
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, Json]:
+        raise AssertionError(f"the program reads {args.name}")
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> Json:  # type: ignore[override]  # narrower
-        raise AssertionError(f"the program asks for {args.token}: previews should need nobody")
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:  # noqa: ANN401 - as it is declared
+        raise AssertionError(f"the program asks for {args.token}")
 
 
 class _Monitor(MockMonitor):
-    """Pulumi's own monitor for tests, which forgets most of what it is told."""
+    """Pulumi's own monitor for tests, which forgets most of what it is told.
+
+    Each resource gets an ID, and clusters a kubeconfig that must stay secret.
+    """
 
     def __init__(self, run: Run) -> None:
-        super().__init__(_Cloud())
+        super().__init__(_Nobody())
         self.run = run
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802, ANN401 - gRPC's
-        answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]
-        if request.type != "pulumi:pulumi:Stack":
-            self.run.resources.append(_registered(request, answer.urn))
-        return answer
+        urn = self.make_urn(request.parent, request.type, request.name)
+        if request.type == "pulumi:pulumi:Stack":
+            return resource_pb2.RegisterResourceResponse(urn=urn)
+        resource = _registered(request, urn)
+        self.run.resources.append(resource)
+        state = struct_pb2.Struct()
+        state.update(resource.inputs | _OUTPUTS.get(resource.type, {}))
+        identity = f"{resource.name}-id" if resource.custom else ""
+        return resource_pb2.RegisterResourceResponse(urn=urn, id=identity, object=state)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802, ANN401 - gRPC's
         self.run.outputs[request.urn], _ = _plain(request.outputs)
-        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+        return empty_pb2.Empty()
+
+
+_OUTPUTS: dict[str, Json] = {
+    "digitalocean:index/kubernetesCluster:KubernetesCluster": {
+        "kubeConfigs": [{"rawConfig": "kubeconfig-of-a-created-cluster"}]
+    }
+}
 
 
 def _registered(request: Any, urn: str) -> Registered:  # noqa: ANN401 - a protobuf message
@@ -167,9 +180,7 @@ def refusal(program: Callable[[], None], stack: str, config: Mapping[str, str]) 
     return str(stopped.value)
 
 
-def _run(
-    program: Callable[[], None], stack: str, config: Mapping[str, str], seen: Run
-) -> None:
+def _run(program: Callable[[], None], stack: str, config: Mapping[str, str], seen: Run) -> None:
     monitor = _Monitor(seen)
     logger = logging.Logger("pulumi")  # noqa: LOG001 - one of this run alone
     logger.addHandler(_Listener(seen.log))
