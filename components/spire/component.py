@@ -48,11 +48,13 @@ class Spire(pulumi.ComponentResource):
     ) -> None:
         super().__init__("hanzo-zt:components:Spire", name, None, opts)
         facts = _facts(bundle)
-        registrations = self._registrations(bundle)
+        kinds = self._register(crds.manifests())
+        files = bundle.under("spire/registrations")
+        registrations = self._register((file.manifest() for file in files), kinds)
         rights = self._register(rbac.manifests(facts))
         self._register(network_policies.manifests(facts, settings))
         maps = self._register(_bundle_maps(facts))
-        servers = self._servers(bundle, facts, settings, [*rights, *maps, *registrations])
+        servers = self._servers(bundle, facts, settings, [*kinds, *rights, *maps])
         self._agents(bundle, settings, [*rights, *servers])
         self.register_outputs({"registrations": len(registrations)})
 
@@ -60,11 +62,6 @@ class Spire(pulumi.ComponentResource):
         self, manifests: Iterable[Json], after: Sequence[pulumi.Resource] = ()
     ) -> list[pulumi.Resource]:
         return [register(manifest, self, depends_on=after) for manifest in manifests]
-
-    def _registrations(self, bundle: Bundle) -> list[pulumi.Resource]:
-        kinds = self._register(crds.manifests())
-        files = bundle.under("spire/registrations")
-        return self._register((file.manifest() for file in files), kinds)
 
     def _servers(
         self,
