@@ -37,7 +37,7 @@ def missing() -> tuple[str, ...]:
     """What this machine lacks for a lab, in words."""
     lacks = [] if sys.platform == "linux" else ["Linux"]
     if hasattr(os, "geteuid") and os.geteuid() != 0:
-        lacks.append("root")
+        lacks.append("root (run it with sudo)")
     lacks += [f"`{name}` ({package})" for name, package in _COMMANDS.items() if not _has(name)]
     unobtainable = [name for name in programs.CONTROL_PLANE if not obtainable(name)]
     if unobtainable:
@@ -61,7 +61,7 @@ def up(
     layout = Layout(folder.absolute())
     lacks = missing()
     if lacks:
-        raise LabError(f"control planes need {' and '.join(lacks)}, which this machine lacks")
+        raise LabError(f"control planes need what is missing here: {'; '.join(lacks)}")
     wanted = tuple(_numbered(clusters))
     _build(report)
     lock = cleanup.claim(layout, [item.name for item in wanted])

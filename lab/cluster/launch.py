@@ -39,7 +39,7 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
         children.start(programs.api_server(layout, cluster))
     for cluster in clusters:
         api = client(layout.kubeconfig(cluster.name))
-        _wait(children, f"the API server of {cluster.name}", partial(_is_ready, api))
+        _wait(children, f"the API server of {cluster.name}", partial(is_ready, api))
         say(f"the API server of {cluster.name} is ready")
         children.start(programs.controllers(layout, cluster))
     say("starting controllers")
@@ -75,7 +75,8 @@ def _wait(children: Children, what: str, is_so: Callable[[], bool]) -> None:
         time.sleep(_PAUSE)
 
 
-def _is_ready(api: Client) -> bool:
+def is_ready(api: Client) -> bool:
+    """Whether an API server is ready to serve."""
     try:
         return api.request("GET", _READY).ok
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from rich import box
@@ -13,7 +14,7 @@ from rich.table import Table
 from lab.mesh.addresses import key
 from lab.mesh.attacks import Result
 from lab.mesh.model import Mesh
-from lab.mesh.status import Status
+from lab.mesh.status import Process, Status
 from lab.mesh.trail import Entry
 from lab.mesh.verify import Outcome, Verification, identity_of
 from zt.model import ExternalService
@@ -140,16 +141,7 @@ def status_json(status: Status) -> dict[str, Any]:
     return {
         "well": status.is_well,
         "decisions_per_second": round(status.decisions, 1),
-        "processes": [
-            {
-                "name": item.name,
-                "pid": item.pid,
-                "alive": item.memory is not None,
-                "memory_mib": item.memory,
-                "uptime_seconds": None if item.uptime is None else round(item.uptime, 1),
-            }
-            for item in status.processes
-        ],
+        "processes": list(map(process_json, status.processes)),
         "certificates": [
             {"service": item.service, "seconds_left": round(item.left, 1)}
             for item in status.certificates
@@ -157,17 +149,32 @@ def status_json(status: Status) -> dict[str, Any]:
     }
 
 
+def process_json(process: Process) -> dict[str, Any]:
+    """A process for programs."""
+    return {
+        "name": process.name,
+        "pid": process.pid,
+        "alive": process.memory is not None,
+        "memory_mib": process.memory,
+        "uptime_seconds": None if process.uptime is None else round(process.uptime, 1),
+    }
+
+
+def process_table(processes: Iterable[Process]) -> Table:
+    """Processes for people."""
+    table = Table("process", "PID", "memory", "up", box=box.SIMPLE)
+    for item in processes:
+        if item.memory is None or item.uptime is None:
+            table.add_row(item.name, str(item.pid), "dead", "", style="red")
+        else:
+            table.add_row(item.name, str(item.pid), f"{item.memory} MiB", f"{item.uptime:.0f} s")
+    return table
+
+
 def show_status(console: Console, status: Status) -> None:
     """Print a status."""
-    processes = Table("process", "PID", "memory", "up", box=box.SIMPLE)
-    for item in status.processes:
-        if item.memory is None or item.uptime is None:
-            processes.add_row(item.name, str(item.pid), "dead", "", style="red")
-        else:
-            up = f"{item.uptime:.0f} s"
-            processes.add_row(item.name, str(item.pid), f"{item.memory} MiB", up)
     certificates = Table("certificate of", "time left", box=box.SIMPLE)
     for certificate in status.certificates:
         certificates.add_row(certificate.service, f"{certificate.left:.0f} s")
-    console.print(processes, certificates)
+    console.print(process_table(status.processes), certificates)
     console.print(f"{status.decisions:.1f} decisions a second")

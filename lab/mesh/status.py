@@ -61,7 +61,7 @@ def status(state: State, mesh: Mesh) -> Status:
     own = [Recorded("supervisor", state.supervisor, 0)] if state.supervisor else []
     now = datetime.now(UTC)
     return Status(
-        processes=tuple(_process(item) for item in (*own, *state.processes)),
+        processes=tuple(look_at(item) for item in (*own, *state.processes)),
         certificates=tuple(
             Certificate(key(service), _left(mesh.folders, key(service), now))
             for service in mesh.services
@@ -70,7 +70,8 @@ def status(state: State, mesh: Mesh) -> Status:
     )
 
 
-def _process(item: Recorded) -> Process:
+def look_at(item: Recorded) -> Process:
+    """What a process takes, if it lives."""
     name, identity = item.name, item.identity
     if not is_alive(identity):
         return Process(name, identity.pid, None, None)

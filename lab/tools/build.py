@@ -83,7 +83,7 @@ def tool(name: str) -> Path:
         ToolError: if it can't be built, nor is one on the PATH.
     """
     path = _cached(name)
-    if path.exists():
+    if _is_program(path):
         return path
     go = shutil.which("go")
     if go is None:
@@ -98,7 +98,12 @@ def tool(name: str) -> Path:
 
 def obtainable(name: str) -> bool:
     """Whether the program is there, or can be built."""
-    return _cached(name).exists() or any(shutil.which(command) for command in ("go", name))
+    return _is_program(_cached(name)) or any(map(shutil.which, ("go", name)))
+
+
+def _is_program(path: Path) -> bool:
+    """Whether it is there for us: in a folder of somebody else's it is not."""
+    return os.access(path, os.X_OK)
 
 
 def _cached(name: str) -> Path:
