@@ -36,6 +36,8 @@ EVALUATOR_HEALTH = 8055
 EVALUATOR_GRPC = 8056
 # The API server asks here which sidecar a new pod needs.
 EVALUATOR_WEBHOOK = 8057
+# The MutatingWebhookConfiguration by which the API server asks it for sidecars.
+INJECTION_WEBHOOK = "zt-injection"
 
 # gRPC metadata by which a sidecar tells the evaluator which port of whom it speaks of.
 METADATA_DESTINATION = "zt-destination"
