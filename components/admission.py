@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-from components.kube import register
+from components.kube import register, stamped
 from components.settings import StackSettings
 from zt.bundle import Bundle
 
@@ -19,8 +19,8 @@ class Admission(pulumi.ComponentResource):
         self, name: str, bundle: Bundle, settings: StackSettings, opts: pulumi.ResourceOptions
     ) -> None:
         super().__init__("hanzo-zt:components:Admission", name, None, opts)
-        del settings
-        manifests = [file.manifest() for file in bundle.under("admission")]
+        files = bundle.under("admission")
+        manifests = [stamped(file.manifest(), settings.reapply) for file in files]
         before: list[pulumi.Resource] = []
         for kind in _ORDER:
             before = [

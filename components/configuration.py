@@ -74,7 +74,11 @@ def stack_settings(values: Mapping[str, str], root: Path) -> StackSettings:
         ConfigurationError: if a key is missing, unknown, or of another type.
     """
     kinds = _kinds(StackSettings)
-    parsed = {key: _parsed(value, kinds.get(key), ROOT.of(key)) for key, value in values.items()}
+    parsed = {
+        key: _parsed(value, kinds.get(key), ROOT.of(key))
+        for key, value in values.items()
+        if value  # empty text is what Pulumi hands over for nothing
+    }
     settings = _object(StackSettings, parsed, ROOT)
     settings = replace(settings, policies=str(_from_here(root / settings.policies)))
     if not isinstance(settings.kubernetes, Adopted):

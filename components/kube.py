@@ -7,10 +7,14 @@ from typing import Any
 
 import pulumi
 
+from zt.wellknown import LABEL_PREFIX
+
 Manifest = Mapping[str, Any]
 
 # What in a Secret is encrypted in the state.
 _SECRET_FIELDS = ("data", "stringData")
+
+_STAMP = f"{LABEL_PREFIX}reapply"
 
 
 def register(
@@ -41,6 +45,19 @@ def register(
         dict(manifest),
         merged,
     )
+
+
+def stamped(manifest: Manifest, text: str) -> Manifest:
+    """A manifest that is written whole whenever the text is another.
+
+    Pulumi compares as much of a list as the program says, so that an element which somebody
+    appended by hand would stay.
+    """
+    if not text:
+        return manifest
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), _STAMP: text}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def token_of(api_version: str, kind: str) -> str:

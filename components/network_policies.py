@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-from components.kube import register
+from components.kube import register, stamped
 from components.settings import StackSettings
 from zt.bundle import Bundle
 
@@ -16,6 +16,8 @@ class NetworkPolicies(pulumi.ComponentResource):
         self, name: str, bundle: Bundle, settings: StackSettings, opts: pulumi.ResourceOptions
     ) -> None:
         super().__init__("hanzo-zt:components:NetworkPolicies", name, None, opts)
-        del settings
-        policies = [register(file.manifest(), self) for file in bundle.under("networkpolicies")]
+        policies = [
+            register(stamped(file.manifest(), settings.reapply), self)
+            for file in bundle.under("networkpolicies")
+        ]
         self.register_outputs({"count": len(policies)})

@@ -168,8 +168,8 @@ def _require_peers(settings: StackSettings, mesh: Mesh) -> None:
             key.refuse(f"is of no other cluster that has a gateway{near}: remove it")
         if not _is_public_key(public):
             key.refuse(
-                f"{shown(public)} is no WireGuard public key: take the 44 characters that"
-                f" stack {name} exports, or `wg pubkey` prints"
+                f"{shown(public)} is no WireGuard public key: it should be the 44"
+                " characters that `wg pubkey` prints"
             )
 
 

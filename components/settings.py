@@ -168,7 +168,10 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackSettings:
-    """One stack."""
+    """One stack.
+
+    ``reapply`` is any text: another than before writes policies whole again (``components.kube``).
+    """
 
     cluster: str
     production: bool
@@ -179,3 +182,4 @@ class StackSettings:
     gateway: Gateway = field(default_factory=Gateway)
     images: Images = field(default_factory=Images)
     policies: str = "policies"
+    reapply: str = ""

@@ -280,6 +280,24 @@ def test_a_policy_change_changes_what_it_concerns(tmp_path: Path) -> None:
     assert "networkpolicies:hanzo/search-ingress" in {name.split()[1] for name in changed}
 
 
+def test_another_stamp_writes_policies_whole(tmp_path: Path) -> None:
+    config = with_kubeconfig(configuration("hanzo-k8s"), tmp_path)
+    before = run(main, "hanzo-k8s", as_given(config))
+    after = run(main, "hanzo-k8s", as_given({**config, "hanzo-zt:reapply": "2026-11-24"}))
+    changed = {
+        new.urn: new.inputs["metadata"]["annotations"]
+        for old, new in zip(by_urn(before), by_urn(after), strict=True)
+        if old.inputs != new.inputs
+    }
+    held = [before.named(name) for name in ("networkpolicies", "admission")]
+    assert changed.keys() == {child.urn for item in held for child in before.children(item)}
+    assert all(item["zt.hanzo.ai/reapply"] == "2026-11-24" for item in changed.values())
+
+
+def by_urn(seen: Run) -> list[Registered]:
+    return sorted(seen.resources, key=lambda resource: resource.urn)
+
+
 def _copy(source: Path, target: Path, old: str, new: str) -> None:
     for file in source.rglob("*.yaml"):
         copy = target / file.relative_to(source)

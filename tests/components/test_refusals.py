@@ -156,6 +156,12 @@ TABLE = {
         "hanzo-zt:evaluator.durabilty is not a key that is known (did you mean 'durability'?):"
         " remove it",
     ),
+    "key without a value": Case(
+        ADOPTED,
+        "cluster",
+        "",
+        "hanzo-zt:cluster is missing: it should be text",
+    ),
     "missing key": Case(
         ADOPTED,
         "audit",
@@ -229,8 +235,8 @@ TABLE = {
         ADOPTED,
         "gateway/peers",
         {"lux-k8s": "bHV4"},
-        "hanzo-zt:gateway.peers.lux-k8s 'bHV4' is no WireGuard public key: take the 44 characters"
-        " that stack lux-k8s exports, or `wg pubkey` prints",
+        "hanzo-zt:gateway.peers.lux-k8s 'bHV4' is no WireGuard public key: it should be the 44"
+        " characters that `wg pubkey` prints",
     ),
 }
 
