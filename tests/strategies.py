@@ -136,6 +136,7 @@ def _cluster(draw: DrawFn, name: str, *, tunnel: bool) -> Cluster:
         pods,
         ip_network(f"10.{100 + number}.0.0/16"),
         node_cidrs=_pick(draw, ((), (nodes,))),
+        api_server_cidrs=_pick(draw, ((), (ip_network("198.51.100.7/32"),))),
         gateway=_gateway(draw, name, pods) if tunnel else None,
     )
 

@@ -132,6 +132,11 @@ class Cluster:
         yaml="nodeCIDRs",
         default=(),
     )
+    api_server_cidrs: tuple[Cidr, ...] = key(
+        "addresses from which its API server calls webhooks; default: anywhere",
+        yaml="apiServerCIDRs",
+        default=(),
+    )
     gateway: Gateway | None = key("its end of the tunnel; without it nothing crosses", default=None)
     where: Where = _position()
 

@@ -17,17 +17,22 @@ from zt.effective import Effective, Party, party_id
 from zt.model import ExternalService, Mesh, Service
 from zt.wellknown import (
     AGENT_SOCKET,
+    BUNDLE_KEY,
     EVALUATOR_GRPC,
     GATEWAY_LOCAL,
     GATEWAY_TUNNEL,
+    SIDECAR_BUNDLE,
+    SIDECAR_CONFIGURATION,
     SIDECAR_HEALTH,
     SIDECAR_INBOUND,
     SIDECAR_METRICS,
+    SIDECAR_RUN,
 )
 
-_CONFIGURATION = "/etc/zt/envoy"
-_LOOPBACK = ipaddress.IPv4Address("127.64.0.1")
-_LOOPBACK_SLOTS = (1 << 22) - 2
+# Of loopback, where sidecars listen for upstreams: by itself, so that nothing else is there.
+LOOPBACK_NETWORK = ipaddress.IPv4Network("127.64.0.0/10")
+_LOOPBACK = LOOPBACK_NETWORK.network_address + 1
+_LOOPBACK_SLOTS = LOOPBACK_NETWORK.num_addresses - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,9 @@ class Address:
 
 class Placement(Protocol):
     """Addresses, sockets and folders as one service's sidecar sees them."""
+
+    def captures(self, service: Service) -> bool:
+        """Whether the sidecar takes what comes to the service's declared ports."""
 
     def inbound(self, service: Service, port: int) -> Address:
         """Where the sidecar listens for connections to a declared port."""
@@ -99,6 +107,10 @@ class InCluster:
 
     effective: Effective
 
+    def captures(self, service: Service) -> bool:
+        """All but the evaluator's."""
+        return not ends_own_tls(service, self.effective.mesh)
+
     def inbound(self, service: Service, port: int) -> Address:
         """A port of its own for each declared one; the pod's redirect leads there."""
         numbers = sorted(declared.port for declared in service.ports)
@@ -127,7 +139,7 @@ class InCluster:
     def external(self, destination: ExternalService, host: str, port: int) -> Address:
         """The host itself."""
         del destination
-        return Address(host, port)
+        return Address(_absolute(host), port)
 
     def evaluator(self, service: Service) -> Address:
         """The evaluator of the service's own cluster."""
@@ -163,7 +175,7 @@ class InCluster:
     def admin(self, service: Service) -> dict[str, Any]:
         """A socket that only the sidecar can open: admin can end Envoy and read its secrets."""
         del service
-        return {"pipe": {"path": "/run/zt/admin.sock", "mode": 0o600}}
+        return {"pipe": {"path": f"{SIDECAR_RUN}/admin.sock", "mode": 0o600}}
 
     def pod_networks(self, mesh: Mesh) -> tuple[str, ...]:
         """The pod networks of all clusters."""
@@ -182,9 +194,9 @@ class InCluster:
             # A listener waits for its lists: it never opens without them.
             "initial_fetch_timeout": "0s",
             "path_config_source": {
-                "path": f"{_CONFIGURATION}/{file}",
+                "path": f"{SIDECAR_CONFIGURATION}/{file}",
                 # A ConfigMap's files are links; what moves is their folder.
-                "watched_directory": {"path": _CONFIGURATION},
+                "watched_directory": {"path": SIDECAR_CONFIGURATION},
             },
         }
 
@@ -196,7 +208,7 @@ class InCluster:
     def bundle(self, service: Service) -> tuple[str, str]:
         """The mount of the ConfigMap that SPIRE publishes its bundle to."""
         del service
-        return "/run/zt/bundle", "/run/zt/bundle/bundle.pem"
+        return SIDECAR_BUNDLE, f"{SIDECAR_BUNDLE}/{BUNDLE_KEY}"
 
     @cached_property
     def _loopback(self) -> dict[str, str]:
@@ -249,12 +261,33 @@ def loopback_addresses(parties: Iterable[str]) -> dict[str, str]:
 
 
 def _dns(service: Service) -> str:
-    return f"{service.name}.{service.namespace}.svc.cluster.local"
+    return _absolute(f"{service.name}.{service.namespace}.svc.cluster.local")
 
 
-def names(party: Party) -> tuple[str, ...]:
-    """The host names by which an application dials an upstream, for its ``hostAliases``."""
+def _absolute(host: str) -> str:
+    """A host name with its last dot, by which it is not looked up in the pod's ``/etc/hosts``.
+
+    There the same name leads the application to its sidecar; Envoy, which reads that file too,
+    would dial itself.
+    """
+    return f"{host}."
+
+
+def ends_own_tls(service: Service, mesh: Mesh) -> bool:
+    """Whether a service is the evaluator, which knows its callers by itself."""
+    return service.name == mesh.infrastructure.evaluator
+
+
+def names(service: Service, party: Party) -> tuple[str, ...]:
+    """The host names by which a service dials an upstream, for its pods' ``hostAliases``.
+
+    They are those that DNS would know in its pods. A service of another cluster, which DNS does not
+    know, has the name of its cluster besides: ``<name>.<namespace>.<cluster>``.
+    """
     if isinstance(party, ExternalService):
         return party.hosts
     qualified = f"{party.name}.{party.namespace}"
-    return party.name, qualified, f"{qualified}.svc", f"{qualified}.svc.cluster.local"
+    everywhere = qualified, f"{qualified}.svc", f"{qualified}.svc.cluster.local"
+    if party.cluster != service.cluster:
+        return *everywhere, f"{qualified}.{party.cluster}"
+    return (party.name, *everywhere) if party.namespace == service.namespace else everywhere

@@ -30,6 +30,11 @@ class LocalPlacement:
     plan: Plan
     folders: Folders
 
+    def captures(self, service: Service) -> bool:
+        """Everything: on one machine the evaluator's API is behind its sidecar too."""
+        del service
+        return True
+
     def inbound(self, service: Service, port: int) -> Address:
         """The pod's address, and the declared port itself."""
         return Address(self.plan.pod(service), unprivileged(port))

@@ -17,16 +17,18 @@ from zt.values import Network
 from zt.wellknown import (
     EVALUATOR_GRPC,
     EVALUATOR_HEALTH,
+    EVALUATOR_WEBHOOK,
     GATEWAY_LOCAL,
     GATEWAY_TUNNEL,
     SIDECAR_HEALTH,
     SIDECAR_INBOUND,
     SIDECAR_METRICS,
+    SIDECAR_PROBES,
 )
 
 ROLE_PORTS = {
-    *(53, EVALUATOR_GRPC, EVALUATOR_HEALTH, GATEWAY_LOCAL, GATEWAY_TUNNEL),
-    *(SIDECAR_HEALTH, SIDECAR_INBOUND, SIDECAR_METRICS),
+    *(53, EVALUATOR_GRPC, EVALUATOR_HEALTH, EVALUATOR_WEBHOOK, GATEWAY_LOCAL, GATEWAY_TUNNEL),
+    *(SIDECAR_HEALTH, SIDECAR_INBOUND, SIDECAR_METRICS, SIDECAR_PROBES),
 }
 ADDRESSES = (
     *("8.8.8.8", "198.51.100.7", "203.0.113.1", "10.50.0.1", "192.168.0.5"),
@@ -144,7 +146,7 @@ class Scene:
         called, caller = self.services.get(destination), self.services.get(source)
         if called is None:
             return self.is_free(destination)
-        if not self.is_enforced(called):
+        if not self.is_enforced(called) or self._may_ask_webhook(source.ip, called, port):
             return True
         return caller is not None and self.may_call(caller, called, port)
 
@@ -171,8 +173,11 @@ class Scene:
 
     def _from_role(self, address: str, service: Service, port: int) -> bool:
         names = self.policy.mesh.infrastructure
+        if self._may_ask_webhook(address, service, port):
+            return True
         if self._lies_in(address, self._found.node_cidrs) and (
-            port == SIDECAR_HEALTH or (port == EVALUATOR_HEALTH and service.name == names.evaluator)
+            port in (SIDECAR_HEALTH, SIDECAR_PROBES)
+            or (port == EVALUATOR_HEALTH and service.name == names.evaluator)
         ):
             return True
         return (service.name, port) == (names.gateway, GATEWAY_TUNNEL) and any(
@@ -181,6 +186,13 @@ class Scene:
             and any(a == self.spiffe(outer) and self._is_here(b) for a, b, _ in self.edges)
             for outer in self.policy.services
         )
+
+    def _may_ask_webhook(self, address: str, service: Service, port: int) -> bool:
+        """Anybody, where the mesh does not say who the API server is."""
+        if (service.name, port) != (self.policy.mesh.infrastructure.evaluator, EVALUATOR_WEBHOOK):
+            return False
+        known = self._found.api_server_cidrs
+        return self._lies_in(address, known) if known else ip_address(address).version == 4
 
     def _is_here(self, party: str) -> bool:
         return not self.is_elsewhere(party) and not party.startswith(EXTERNAL)

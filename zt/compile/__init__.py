@@ -10,6 +10,7 @@ from zt.compile.admission import compile_admission
 from zt.compile.audit import compile_audit
 from zt.compile.decisions import compile_decisions
 from zt.compile.envoy import compile_envoy
+from zt.compile.injection import compile_injection
 from zt.compile.networkpolicy import compile_networkpolicies
 from zt.compile.spire import compile_spire
 from zt.compile.wireguard import compile_wireguard
@@ -26,6 +27,7 @@ _CLUSTER_PLANES = (
     compile_spire,
     compile_wireguard,
     compile_admission,
+    compile_injection,
     compile_audit,
 )
 

@@ -8,7 +8,8 @@ from enum import StrEnum
 from zt.decide import Decision, Verdict
 from zt.effective import Effective, EffectiveService, Inbound, NamedRule, Party
 from zt.graph import crosses
-from zt.model import ExternalService, Phase
+from zt.model import ExternalService, Phase, Service
+from zt.placement import ends_own_tls
 
 
 class Stance(StrEnum):
@@ -72,6 +73,12 @@ class Call:
         """Whether a party is a service all of whose replicas enforce."""
         item = self.service(party)
         return item is not None and item.phase is Phase.ENFORCE
+
+    def ends_own_tls(self) -> bool:
+        """Whether the destination is the evaluator, which no sidecar stands before."""
+        return isinstance(self.destination, Service) and ends_own_tls(
+            self.destination, self.effective.mesh
+        )
 
     def crosses(self) -> bool:
         """Whether both ends are services, in different places."""

@@ -9,6 +9,9 @@ from zt.explain.call import Call, Stance, Statement, may_come_from, name
 from zt.model import ExternalService, Phase, Service
 
 _NAMES_SHOWN = 6
+_OWN_DOOR = (
+    "whom the policy declares may ask it about itself; all else takes a right on the evaluator"
+)
 
 
 def identity(call: Call) -> Iterator[Statement]:
@@ -46,6 +49,9 @@ def handshake(call: Call) -> Iterator[Statement]:
         yield Statement(plane, Stance.ABSENT, f"{name(destination)} has no sidecar")
     elif destination is None or inbound is None:
         yield Statement(plane, Stance.ABSENT, f"no sidecar listens for port {call.port}")
+    elif call.ends_own_tls():
+        why = "the evaluator ends TLS itself, and takes any SVID of the mesh"
+        yield Statement(plane, Stance.OPEN, why, _OWN_DOOR)
     elif not call.is_enforced(destination):
         why = f"phase {call.phase}: takes any SVID of the mesh, other TLS, and plaintext"
         yield Statement(plane, Stance.OPEN, why)
@@ -97,6 +103,9 @@ def evaluator(call: Call) -> Iterator[Statement]:
     if call.inbound() is None:
         why = f"{said}, but no sidecar asks: it is asked where connections arrive"
         yield Statement(plane, Stance.ABSENT, why, "the connection is not recorded")
+    elif call.ends_own_tls():
+        why = f"{said}, but no sidecar asks: the evaluator knows its callers by itself"
+        yield Statement(plane, Stance.ABSENT, why, _OWN_DOOR)
     elif call.phase is Phase.OBSERVE:
         yield Statement(plane, Stance.OPEN, f"answers ALLOW, and records {said}")
     elif call.phase is Phase.CANARY:
@@ -109,7 +118,7 @@ def evaluator(call: Call) -> Iterator[Statement]:
 def rbac(call: Call) -> Iterator[Statement]:
     """What the destination's sidecar says after the evaluator."""
     plane = "sidecar RBAC"
-    if call.inbound() is None:
+    if call.inbound() is None or call.ends_own_tls():
         yield Statement(plane, Stance.ABSENT, f"no sidecar listens for port {call.port}")
     elif not call.is_enforced(call.destination):
         yield Statement(plane, Stance.OPEN, f"phase {call.phase}: its list is not installed")

@@ -23,6 +23,7 @@ def test_a_cluster_gets_every_plane(cluster: str) -> None:
         "audit",
         "decisions.json",
         "envoy",
+        "injection.json",
         "networkpolicies",
         "spire",
         "wireguard",

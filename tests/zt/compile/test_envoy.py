@@ -20,7 +20,7 @@ from tests.oracles.envoy import (
 from tests.strategies import TODAY, documents, policies
 from zt.compile.envoy import compile_envoy
 from zt.decide import Verdict, decide, decision_table
-from zt.effective import Effective, EffectiveService, effective, party_id
+from zt.effective import Effective, EffectiveService, Inbound, effective, party_id
 from zt.load import assemble, load_policy
 from zt.model import ExternalService, Phase, Policy
 
@@ -57,13 +57,18 @@ def identities(resolved: Effective) -> list[str]:
     ]
 
 
+def captured(policy: Policy, service: EffectiveService) -> tuple[Inbound, ...]:
+    """The ports that a sidecar stands before: the evaluator stands for itself."""
+    return () if service.service.name == policy.mesh.infrastructure.evaluator else service.inbound
+
+
 def truth(policy: Policy) -> set[Edge]:
     """Edges that `decide` allows, between services."""
     resolved, table = effective(policy, TODAY), decision_table(policy, TODAY)
     return {
         (source, service.spiffe, inbound.port.port)
         for service in resolved.services
-        for inbound in service.inbound
+        for inbound in captured(policy, service)
         for source in identities(resolved)
         if decide(table, source, service.spiffe, inbound.port.port).verdict is Verdict.ALLOW
     }
@@ -81,7 +86,7 @@ def lists(policy: Policy) -> Iterator[tuple[str, set[Edge]]]:
             {
                 (source, service.spiffe, inbound.port.port)
                 for service, files in enforcing
-                for inbound in service.inbound
+                for inbound in captured(policy, service)
                 for source in names
                 if source != service.spiffe and passes(files, inbound.port.port, source)
             },
@@ -108,7 +113,7 @@ def test_a_listener_admits_what_its_phase_says(policy: Policy) -> None:
     pod = str(policy.mesh.clusters[0].pod_cidr[7])
     for service, files in sidecars(policy):
         is_enforced = service.phase is Phase.ENFORCE
-        for inbound in service.inbound:
+        for inbound in captured(policy, service):
             port = inbound.port.port
             for source in identities(resolved):
                 if source == service.spiffe:
@@ -129,7 +134,7 @@ def test_the_door_for_the_outside_opens_for_declared_addresses_alone(policy: Pol
     for service, files in sidecars(policy):
         if service.phase is not Phase.ENFORCE:
             continue
-        for inbound in service.inbound:
+        for inbound in captured(policy, service):
             for address in addresses:
                 expected = _outside_may(policy, inbound.externals, address)
                 assert admits(files, inbound.port.port, Connection(address)) == expected
@@ -149,11 +154,39 @@ def _outside_may(policy: Policy, grants: tuple[object, ...], address: str) -> bo
     )
 
 
+@settings(max_examples=50)
+@given(policies())
+def test_no_sidecar_stands_before_the_evaluator(policy: Policy) -> None:
+    evaluators = [
+        files
+        for service, files in sidecars(policy)
+        if service.service.name == policy.mesh.infrastructure.evaluator
+    ]
+    assert evaluators
+    for files in evaluators:
+        assert not [name for name in files if name.startswith(("clients-", "rbac-"))]
+        names = [item["name"] for item in load(files["listeners.yaml"])["resources"]]
+        assert not [name for name in names if name.startswith("inbound-")]
+
+
+@settings(max_examples=50)
+@given(policies())
+def test_what_is_dialled_by_name_is_not_looked_up_in_the_pods_own_hosts(policy: Policy) -> None:
+    """There the name leads to the sidecar itself; Envoy reads that file."""
+    for service, files in sidecars(policy, ("clusters",)):
+        for item in load(files["clusters.yaml"])["resources"]:
+            if item["type"] == "STRICT_DNS" and service.service.outside is None:
+                (locality,) = item["load_assignment"]["endpoints"]
+                (endpoint,) = locality["lb_endpoints"]
+                address = endpoint["endpoint"]["address"]["socket_address"]["address"]
+                assert address.endswith(".")
+
+
 @settings(max_examples=100)
 @given(policies())
 def test_the_evaluator_is_asked_and_its_silence_refuses_where_enforced(policy: Policy) -> None:
     for service, files in sidecars(policy):
-        for inbound in service.inbound:
+        for inbound in captured(policy, service):
             port = inbound.port.port
             fails_open = asks_evaluator(files, port, Connection("10.0.0.1", service.spiffe))
             assert fails_open is (service.phase is not Phase.ENFORCE)

@@ -25,11 +25,16 @@ from zt.model import ExternalService, Phase, Policy, Rollout, RolloutPhase
 from zt.values import Endpoint
 from zt.wellknown import (
     EVALUATOR_HEALTH,
+    EVALUATOR_WEBHOOK,
     GATEWAY_TUNNEL,
     SIDECAR_HEALTH,
     SIDECAR_INBOUND,
+    SIDECAR_PROBES,
 )
 
+ROLES = {
+    *(443, SIDECAR_HEALTH, SIDECAR_PROBES, EVALUATOR_HEALTH, EVALUATOR_WEBHOOK, GATEWAY_TUNNEL),
+}
 REAL = load_policy(Path(__file__).parents[3] / "policies")
 
 
@@ -66,7 +71,7 @@ def test_addresses_are_let_in_and_out_as_externals_are_granted(policy: Policy) -
         for pod, service in scene.services.items():
             declared = {port.port for port in service.ports}
             for address in ADDRESSES:
-                for port in {443, SIDECAR_HEALTH, EVALUATOR_HEALTH, GATEWAY_TUNNEL} | declared:
+                for port in ROLES | declared:
                     seen = cluster.ingress(address, pod, port), cluster.egress(pod, address, port)
                     assert seen == (
                         scene.ingress_from(address, service, port),
@@ -344,8 +349,21 @@ def test_probes_come_from_the_nodes_that_are_declared() -> None:
     (item,) = compiled(policy, "hanzo-k8s")["hanzo/allow-probes.yaml"]["spec"]["ingress"]
     assert item == {
         "from": [{"ipBlock": {"cidr": "192.168.7.0/24"}}],
-        "ports": [{"protocol": "TCP", "port": SIDECAR_HEALTH}],
+        "ports": [
+            {"protocol": "TCP", "port": SIDECAR_HEALTH},
+            {"protocol": "TCP", "port": SIDECAR_PROBES},
+        ],
     }
+
+
+def test_the_api_server_asks_from_where_it_is_said_to_be() -> None:
+    server = ip_network("10.9.0.4/32")
+    clusters = tuple(replace(found, api_server_cidrs=(server,)) for found in REAL.mesh.clusters)
+    known = replace(REAL, mesh=replace(REAL.mesh, clusters=clusters))
+    for policy, cidr in ((REAL, "0.0.0.0/0"), (known, "10.9.0.4/32")):
+        items = compiled(policy, "hanzo-k8s")["hanzo/zt-policy-engine-ingress.yaml"]["spec"]
+        (item,) = (one for one in items["ingress"] if one["ports"][0]["port"] == EVALUATOR_WEBHOOK)
+        assert item["from"] == [{"ipBlock": {"cidr": cidr}}]
 
 
 def test_services_selected_otherwise_than_by_app_keep_what_sidecars_need() -> None:

@@ -5,6 +5,9 @@ then the local rules. Its door to the outside, where a rule opens one, is for ad
 ExternalService alone, and never for a pod's. Observed (or in canary), it takes everything side by
 side and asks the evaluator, which records.
 
+The evaluator ends the mesh's TLS itself and knows its callers by the same rules: in a cluster its
+sidecar has no part in what comes in.
+
 Filter chains are told apart by ALPN first and by source network then; no chain asks for a
 transport protocol, because Envoy never goes back to a broader match of a broader kind.
 """
@@ -45,7 +48,7 @@ _NO_PODS = "no-pods"
 def inbound_listeners(car: Sidecar) -> Iterator[Filled]:
     """A listener for each declared port."""
     build = _enforced if _is_enforced(car) else _observed
-    for inbound in car.own.inbound:
+    for inbound in car.captured:
         form = car.fragments.form(_shape(car, inbound), partial(build, car, inbound))
         address = car.placement.inbound(car.service, inbound.port.port)
         yield form.fill(destination=car.spiffe, host=address.host, port=address.port)
@@ -61,7 +64,7 @@ def _shape(car: Sidecar, inbound: Inbound) -> tuple[Hashable, ...]:
 
 def inbound_clusters(car: Sidecar) -> Iterator[Fragment]:
     """The application behind each declared port."""
-    for inbound in car.own.inbound:
+    for inbound in car.captured:
         number = inbound.port.port
         address = car.placement.application(car.service, number)
         yield car.fragments.of(cluster(_application(number), address, discovery_type(address)))
@@ -69,7 +72,7 @@ def inbound_clusters(car: Sidecar) -> Iterator[Fragment]:
 
 def inbound_files(car: Sidecar) -> Iterator[tuple[str, str, Json]]:
     """File name, header and resource of the lists: who completes a handshake, who passes RBAC."""
-    for inbound in car.own.inbound:
+    for inbound in car.captured:
         number = inbound.port.port
         if not _is_enforced(car):
             header = f"Observed: any SVID of the trust domain completes a handshake on {number}."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from zt.effective import Effective, EffectiveService
+from zt.effective import Effective, EffectiveService, Inbound
 from zt.emit import Fragment, Fragments, blank
 from zt.model import Mesh, Service
 from zt.placement import Address, Placement, by_grpc
@@ -51,6 +51,11 @@ class Sidecar:
     def spiffe(self) -> str:
         """Its identity."""
         return self.own.spiffe
+
+    @property
+    def captured(self) -> tuple[Inbound, ...]:
+        """The declared ports that the sidecar takes connections to."""
+        return self.own.inbound if self.placement.captures(self.service) else ()
 
     def source(self, file: str) -> Fragment:
         """What is compiled into a file of this sidecar, as an xDS source."""

@@ -13,10 +13,12 @@ from zt.model import Service
 from zt.wellknown import (
     EVALUATOR_GRPC,
     EVALUATOR_HEALTH,
+    EVALUATOR_WEBHOOK,
     GATEWAY_LOCAL,
     GATEWAY_TUNNEL,
     SIDECAR_HEALTH,
     SIDECAR_METRICS,
+    SIDECAR_PROBES,
 )
 
 _DNS = Pods("kube-system", (("k8s-app", ("kube-dns",)),))
@@ -27,6 +29,7 @@ def ingress_roles(view: View, service: Service) -> Iterator[Flow]:
     if service is view.evaluator:
         yield from _all_pods(view, EVALUATOR_GRPC, "Baseline: every sidecar asks the evaluator.")
         yield from _nodes(view, EVALUATOR_HEALTH, "Baseline: the kubelets' probes.")
+        yield from _api_server(view)
     if service is view.gateway:
         yield from _into_gateway(view)
 
@@ -47,6 +50,15 @@ def _all_pods(view: View, port: int, why: str) -> Iterator[Flow]:
 def _nodes(view: View, port: int, why: str) -> Iterator[Flow]:
     for node in view.cluster.node_cidrs:
         yield Flow(Block(str(node)), Port(port), why)
+
+
+def _api_server(view: View) -> Iterator[Flow]:
+    """The API server asks about new pods; where it calls from, only a cluster's operator knows."""
+    why = "Baseline: the API server asks which sidecar a new pod needs."
+    if not view.cluster.api_server_cidrs:
+        why += " The mesh does not say from where: set apiServerCIDRs."
+    for block in map(str, view.cluster.api_server_cidrs or (view.anywhere,)):
+        yield Flow(Block(block), Port(EVALUATOR_WEBHOOK), why)
 
 
 # --- The gateway ----------------------------------------------------------------------------------
@@ -123,5 +135,10 @@ def _needed_ingress(view: View) -> Iterator[tuple[str, str, list[Flow]]]:
         flows = [Flow(view.pods(view.metrics), Port(SIDECAR_METRICS), "Who scrapes metrics.")]
         yield "allow-metrics", "Baseline: the metrics of the sidecars.", flows
     if view.cluster.node_cidrs:
-        flows = list(_nodes(view, SIDECAR_HEALTH, "The kubelets."))
-        yield "allow-probes", "Baseline: probes of the sidecars.", flows
+        ports = SIDECAR_HEALTH, SIDECAR_PROBES
+        flows = [flow for port in ports for flow in _nodes(view, port, "The kubelets.")]
+        yield (
+            "allow-probes",
+            "Baseline: probes of the sidecars, and by them of applications.",
+            flows,
+        )
