@@ -1,0 +1,101 @@
+"""The gateway's pod: the tunnel beside its Envoy, in one network namespace.
+
+Envoy passes TLS on by its SNI. So the pod forwards no packets, and the networks of two clusters may
+overlap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.keys import Delivery, key_container, key_volumes
+from components.pods import container_security, resources
+from components.settings import KeySource
+from zt.model import Service
+from zt.wellknown import MANAGED_BY
+
+Json = dict[str, Any]
+
+METRICS = 9586
+PEERS_FILE = "peers.json"
+_PEERS = "/etc/zt/wireguard"
+_KEYS = "/run/zt/wireguard"
+_SOCKETS = "/var/run/wireguard"
+_TUN = "/dev/net/tun"
+# Kubernetes gives an added capability to root alone. This root has NET_ADMIN and nothing else: it
+# can't even read files of others, so the key is written by root too.
+_USER = 0
+
+
+def pod_template(
+    service: Service, image: str, keys: KeySource, port: int, *, userspace: bool
+) -> Json:
+    """The pod before injection; ``port`` is the tunnel's UDP port.
+
+    With ``userspace`` it has the node's TUN device, for ``wireguard-go``; else the node's kernel
+    has WireGuard.
+    """
+    delivery = Delivery(source=keys, image=image, volume="keys", folder=_KEYS, user=_USER)
+    return {
+        "metadata": {"labels": MANAGED_BY | service.labels},
+        "spec": {
+            "serviceAccountName": service.account,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+            "initContainers": [key_container(delivery)],
+            "containers": [_tunnel(image, port, userspace=userspace)],
+            "volumes": [
+                *key_volumes(delivery),
+                {"name": "peers", "configMap": {"name": peers_name(service)}},
+                {"name": "sockets", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+                *([_tun_volume()] if userspace else []),
+            ],
+        },
+    }
+
+
+def peers_name(service: Service) -> str:
+    """Name of the ConfigMap of the tunnel's peers."""
+    return f"{service.name}-peers"
+
+
+def _tunnel(image: str, port: int, *, userspace: bool) -> Json:
+    mounts: list[Json] = [
+        {"name": "peers", "mountPath": _PEERS, "readOnly": True},
+        # Not read-only: the key is handed to `wg` by file, and the file is then removed.
+        {"name": "keys", "mountPath": _KEYS},
+        {"name": "sockets", "mountPath": _SOCKETS},
+    ]
+    if userspace:
+        mounts.append({"name": "tun", "mountPath": _TUN})
+    return {
+        "name": "wireguard",
+        "image": image,
+        "command": ["python3", "-m", "gateway.tunnel"],
+        "args": [f"--peers={_PEERS}/{PEERS_FILE}", f"--keys={_KEYS}"],
+        "ports": [
+            {"name": "wireguard", "protocol": "UDP", "containerPort": port},
+            {"name": "metrics", "protocol": "TCP", "containerPort": METRICS},
+        ],
+        "readinessProbe": _health(period=5),
+        "livenessProbe": _health(period=20),
+        "securityContext": {
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            **container_security(),
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+        },
+        "resources": resources("50m", "64Mi", "128Mi"),
+        "volumeMounts": mounts,
+    }
+
+
+def _health(period: int) -> Json:
+    """Whether the program answers; a tunnel that is down is a matter for alerts, not restarts."""
+    return {"httpGet": {"path": "/healthz", "port": METRICS}, "periodSeconds": period}
+
+
+def _tun_volume() -> Json:
+    return {"name": "tun", "hostPath": {"path": _TUN, "type": "CharDevice"}}
