@@ -9,7 +9,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from components.configuration import ROOT, ConfigurationError, Key
-from components.settings import Adopted, Created, DevelopmentAuthority, StackSettings
+from components.settings import (
+    Adopted,
+    Created,
+    DevelopmentAuthority,
+    ManagedDatabase,
+    StackSettings,
+)
 from zt.model import Cluster, Mesh
 from zt.nearest import did_you_mean, shown
 
@@ -31,6 +37,8 @@ def require_configuration(settings: StackSettings) -> None:
     """
     _require_authority(settings)
     _require_numbers(settings)
+    if isinstance(settings.audit, ManagedDatabase):
+        _require_place(settings.audit, settings.kubernetes)
     if isinstance(settings.kubernetes, Adopted):
         _require_kubeconfig(settings.kubernetes)
     else:
@@ -74,6 +82,24 @@ def _require_numbers(settings: StackSettings) -> None:
         ROOT.of("evaluator").of("durability").refuse(
             f"{shown(durability)} is no durability{near}: use one of {', '.join(DURABILITIES)}"
         )
+
+
+def _require_place(audit: ManagedDatabase, where: Adopted | Created) -> None:
+    """A managed database lies in the network of the cluster, and lets that alone in."""
+    key = ROOT.of("audit").of(ManagedDatabase.TAG)
+    if isinstance(where, Created):
+        if audit.region != where.region:
+            key.of("region").refuse(
+                f"is {audit.region}, but the cluster is made in {where.region}:"
+                " a database shares the network of its cluster, so give both the same"
+            )
+        return
+    for name, value in (("clusterId", audit.cluster_id), ("network", audit.network)):
+        if value is None:
+            key.of(name).refuse(
+                "is missing: for a cluster that was adopted, take the ID that"
+                " `doctl kubernetes cluster get NAME` shows"
+            )
 
 
 # --- Adopted --------------------------------------------------------------------------------------

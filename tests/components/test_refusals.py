@@ -21,7 +21,7 @@ from tests.components.registered import (
 
 ADOPTED, CREATED = "hanzo-k8s", "lux-k8s"
 POOL = {"name": "mesh", "size": "s-4vcpu-8gb", "least": 2, "most": 4}
-KEYS = {"address": "https://kms.hanzo.ai", "project": "zt-wireguard", "path": "hanzo-k8s"}
+MANAGED = {"size": "db-s-2vcpu-4gb", "nodes": 2, "region": "sfo3"}
 
 
 def changed(config: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:
@@ -223,6 +223,20 @@ TABLE = {
         "disc",
         "hanzo-zt:evaluator.durability 'disc' is no durability (did you mean 'disk'?):"
         " use one of process, disk, db",
+    ),
+    "managed database in another region": Case(
+        CREATED,
+        "audit",
+        {"managed": {**MANAGED, "region": "fra1"}},
+        "hanzo-zt:audit.managed.region is fra1, but the cluster is made in sfo3: a database shares"
+        " the network of its cluster, so give both the same",
+    ),
+    "managed database beside an adopted cluster": Case(
+        ADOPTED,
+        "audit",
+        {"managed": MANAGED},
+        "hanzo-zt:audit.managed.clusterId is missing: for a cluster that was adopted, take the ID"
+        " that `doctl kubernetes cluster get NAME` shows",
     ),
     "peer that is no cluster": Case(
         ADOPTED,
