@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pulumi
@@ -15,8 +16,9 @@ from components.network_policies import NetworkPolicies
 from components.settings import StackSettings
 from components.spire import Spire
 from components.spire import refusals as refused_by_spire
+from components.wireguard import Wireguard, findings, is_wanted
 from zt.bundle import Bundle
-from zt.facts import Facts
+from zt.model import Service
 from zt.wellknown import EVALUATOR_API
 
 
@@ -37,33 +39,39 @@ def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
     namespaces = Namespaces("namespaces", bundle, settings, after())
     NetworkPolicies("networkpolicies", bundle, settings, after(namespaces))
     Admission("admission", bundle, settings, after(namespaces))
-    Spire("spire", bundle, settings, after(namespaces))
-    return outputs(bundle)
+    spire = Spire("spire", bundle, settings, after(namespaces))
+    gateway = None
+    if is_wanted(bundle, settings):
+        gateway = Wireguard("wireguard", bundle, settings, after(namespaces, spire))
+    return outputs(bundle, settings, gateway)
 
 
 def require(bundle: Bundle, settings: StackSettings) -> None:
     """Refuse what components can't make of these settings, before any of them is made.
+
+    What they can make, but not as somebody would want it, is a warning.
 
     Raises:
         ConfigurationError: says what, and what to do.
     """
     for sentence in refused_by_spire(bundle, settings):
         raise ConfigurationError(sentence)
+    for sentence in findings(bundle, settings):
+        pulumi.log.warn(sentence)
 
 
-def outputs(bundle: Bundle) -> dict[str, Any]:
-    """What others may know of the cluster."""
+def outputs(bundle: Bundle, settings: StackSettings, gateway: Wireguard | None) -> dict[str, Any]:
+    """What others may know of the cluster: addresses, names, and where keys are, never a key."""
     facts = bundle.facts
-    known = _known(facts) if facts else {}
-    return {"cluster": bundle.cluster, "policyDigest": bundle.digest(), **known}
-
-
-def _known(facts: Facts) -> dict[str, Any]:
-    evaluator, tunnel = facts.evaluator, facts.tunnel
     return {
-        "trustDomain": facts.trust_domain,
-        "evaluator": f"{evaluator.name}.{evaluator.namespace}.svc.cluster.local:{EVALUATOR_API}"
-        if evaluator
-        else None,
-        "gateway": str(tunnel.endpoint) if tunnel else None,
+        "cluster": bundle.cluster,
+        "policyDigest": bundle.digest(),
+        "trustDomain": facts.trust_domain if facts else None,
+        "evaluator": _address(facts.evaluator, EVALUATOR_API) if facts else None,
+        "wireguardEndpoint": gateway.endpoint if gateway else None,
+        "wireguardKey": asdict(settings.gateway.keys) if settings.gateway.keys else None,
     }
+
+
+def _address(service: Service | None, port: int) -> str | None:
+    return f"{service.name}.{service.namespace}.svc.cluster.local:{port}" if service else None
