@@ -98,7 +98,11 @@ def _python(folder: Path) -> Image:
         "/run/base": Path(sys.base_prefix),
         "/run/bin": folder,
     }
-    environment = {"PATH": "/run/bin:/usr/bin:/bin", "PYTHONPATH": "/run/image:/run/packages"}
+    environment = {
+        "PATH": "/run/bin:/usr/bin:/bin",
+        "PYTHONPATH": "/run/image:/run/packages",
+        "LD_LIBRARY_PATH": "/run/base/lib",
+    }
     return Image(folders, environment=environment)
 
 
