@@ -30,6 +30,7 @@ from engine.policy.rights import rights
 from engine.policy.status import (
     CURRENT,
     GRAPH,
+    INJECTION,
     SOURCES,
     TABLE,
     Status,
@@ -41,6 +42,7 @@ from zt.check import check
 from zt.compile.decisions import Decisions, read, revision
 from zt.decide import decision_table
 from zt.effective import effective
+from zt.inject.needs import injection_of, to_text
 from zt.load import load
 from zt.memory import collector_paused
 from zt.model import Policy
@@ -126,7 +128,11 @@ def _files(source: Path, today: date) -> Iterator[tuple[str, bytes]]:
     policy = _read(source, today)
     yield TABLE, _encoded(policy, today)
     yield from written(policy, source, sources)
-    yield GRAPH, orjson.dumps(declared(effective(policy, today)))
+    resolved = effective(policy, today)
+    yield GRAPH, orjson.dumps(declared(resolved))
+    for cluster in policy.mesh.clusters:
+        injection = to_text(injection_of(resolved, cluster.name))
+        yield f"{INJECTION}/{cluster.name}.json", injection.encode()
     for name, content in sources:
         yield f"{SOURCES}/{name}", content
 

@@ -18,6 +18,8 @@ TABLE = "table.bin"
 DOCUMENTS = "policies.json"
 GRAPH = "graph.json"
 SOURCES = "policies"
+# What pods need, for the webhook: a file for each cluster.
+INJECTION = "injection"
 _STATUS = "status.json"
 
 
