@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_TIMEOUT = httpx.Timeout(60.0, connect=30.0)
 # The engine asks for so many objects at once.
 _LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=32)
 

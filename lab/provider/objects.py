@@ -190,7 +190,7 @@ def _established(cluster: Cluster, definition: Json) -> None:
     versions = [f"{spec['group']}/{item['name']}" for item in spec["versions"] if item["served"]]
 
     def reached() -> bool:
-        conditions = cluster.get(path).get("status", {}).get("conditions", ())
+        conditions = (cluster.get(path).get("status") or {}).get("conditions") or ()
         if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
             return False
         try:
@@ -207,7 +207,7 @@ def _established(cluster: Cluster, definition: Json) -> None:
 
 
 def _managers(live: Json) -> list[Json]:
-    return list(live["metadata"].get("managedFields", ()))
+    return list(live["metadata"].get("managedFields") or ())
 
 
 def _take_over(cluster: Cluster, path: str, live: Json, manager: str) -> None:

@@ -88,8 +88,8 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = both.get(key)
         if value is None:
             both.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(below, Mapping):
-            both[key] = merged(below, value)
+        elif isinstance(value, Mapping):
+            both[key] = merged(below if isinstance(below, Mapping) else {}, value)
         else:
             both[key] = value
     return both

@@ -1,11 +1,10 @@
-"""Preview, up, refresh and destroy; and what an interrupted run left behind."""
+"""Preview, up, refresh and destroy: what they did, and how long it took."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pulumi import automation
 from pulumi.automation import EngineEvent, OpType
@@ -13,9 +12,6 @@ from pulumi.automation import EngineEvent, OpType
 from lab.stack.changes import Change, changes, messages
 
 OnEvent = Callable[[EngineEvent], None]
-# Whether an object is there: by type token and ID.
-IsThere = Callable[[str, str], bool]
-_PATCH = "Patch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,68 +69,22 @@ def destroy(stack: automation.Stack) -> Outcome:
     return _timed(lambda heard: stack.destroy(on_event=heard, color="never"))
 
 
-def resume(stack: automation.Stack, is_there: IsThere) -> tuple[str, ...]:
-    """Take up what an interrupted run left: its lock, and creations of unknown end.
-
-    An object that such a creation made is the stack's; one that was not made is made by the next
-    ``up``. Returns the IDs of those that were there.
-
-    Raises:
-        automation.CommandError: if the engine can't.
-    """
-    stack.cancel()
-    found = {
-        urn: identity
-        for urn, type_, identity in _pending(stack)
-        if not type_.endswith(_PATCH) and is_there(type_, identity)
-    }
-    arguments = [word for pair in found.items() for word in pair]
-    if arguments:
-        _run(stack, ["--skip-pending-creates", *_each("--import-pending-creates", arguments)])
-    _run(stack, ["--clear-pending-creates"])
-    return tuple(sorted(found.values()))
-
-
-def _pending(stack: automation.Stack) -> list[tuple[str, str, str]]:
-    """URN, type and ID of each creation that was begun and never ended."""
-    state: Mapping[str, Any] = stack.export_stack().deployment or {}
-    begun = [
-        operation["resource"]
-        for operation in state.get("pending_operations") or ()
-        if operation["type"] == "creating"
-    ]
-    return [(item["urn"], item["type"], _identity(item["inputs"])) for item in begun]
-
-
-def _identity(inputs: Mapping[str, Any]) -> str:
-    metadata = inputs["metadata"]
-    namespace = metadata.get("namespace")
-    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
-
-
-def _each(option: str, values: list[str]) -> list[str]:
-    return [word for value in values for word in (option, value)]
-
-
-def _run(stack: automation.Stack, options: list[str]) -> None:
-    """Refresh with options that the Automation API has no names for."""
-    stack._run_pulumi_cmd_sync(["refresh", "--yes", "--color=never", *options])  # noqa: SLF001
-
-
 def _timed(command: Callable[[OnEvent], object], on_event: OnEvent | None = None) -> Outcome:
     events: list[EngineEvent] = []
+    # The Automation API asks for outputs and history afterwards, the command line doesn't.
+    ended = began = time.monotonic()
 
     def heard(event: EngineEvent) -> None:
+        nonlocal ended
+        ended = time.monotonic()
         events.append(event)
         if on_event is not None:
             on_event(event)
 
-    began = time.monotonic()
     command(heard)
-    seconds = time.monotonic() - began
     summaries = [event.summary_event for event in events if event.summary_event is not None]
     counts = summaries[-1].resource_changes if summaries else {}
-    return Outcome(changes(events), _counts(counts), messages(events), seconds)
+    return Outcome(changes(events), _counts(counts), messages(events), ended - began)
 
 
 def _counts(found: Mapping[OpType, int]) -> dict[str, int]:

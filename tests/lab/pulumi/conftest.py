@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pulumi import automation
 
-from lab.cluster.controlplane import ControlPlane
+from lab.cluster.model import ControlPlane
 from lab.provider.serve import Serving, serving
 from lab.stack.folder import Engine, Program, opened
 from lab.tools.build import tool
