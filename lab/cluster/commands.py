@@ -18,6 +18,7 @@ from lab.cluster.status import plane_json, show_status, status_json
 from lab.cluster.status import status as status_of
 from lab.mesh.policies import read
 from lab.mesh.processes import MeshError
+from lab.scan.commands import scan
 from zt.model import Cluster
 from zt.nearest import did_you_mean
 
@@ -140,6 +141,9 @@ def down(*, state: Path, as_json: bool) -> None:
         click.echo(json.dumps({"was_running": was_running}))
     else:
         click.echo("stopped" if was_running else f"no lab is running in {state}")
+
+
+lab.add_command(scan)
 
 
 def _chosen(clusters: tuple[Cluster, ...], names: tuple[str, ...]) -> tuple[Cluster, ...]:

@@ -184,7 +184,8 @@ def _follow(steps: IO[bytes], report: Report) -> bool:
             raise LabError(message["error"])
         if "ready" in message:
             return True
-        report(message["step"])
+        if "step" in message:
+            report(message["step"])
     return False
 
 

@@ -14,38 +14,42 @@ from lab.cluster.model import API_PORT, Cluster, LabError, Layout
 from lab.mesh.folders import write_private
 from lab.mesh.processes import Children
 
-PATIENCE = 60.0
-_PAUSE = 0.05
+PATIENCE = 90.0
+_PAUSE = 0.1
 _READY = "/readyz"
 _ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
-Report = Callable[[str], None]
+# What is said, of which kind: a ``step`` that begins, or what is being ``waiting`` for.
+Speak = Callable[[str, object], None]
 
 
-def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Report) -> None:
+def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Speak) -> None:
     """Start everything. What was started before a failure is left to the caller to stop.
 
     Raises:
         LabError: with what went wrong.
+        BrokenPipeError: by ``say``, if nobody listens any more.
     """
-    say("making network namespaces")
+    say("step", "making network namespaces")
     network.create(layout, clusters)
-    say("issuing certificates")
+    say("step", "issuing certificates")
     for cluster in clusters:
         _write_keys(layout, cluster)
-    say("starting etcd and API servers")
+    say("step", "starting etcd and API servers")
     for cluster in clusters:
         children.start(programs.etcd(layout, cluster))
         children.start(programs.api_server(layout, cluster))
     for cluster in clusters:
         api = client(layout.kubeconfig(cluster.name))
-        _wait(children, f"the API server of {cluster.name}", partial(is_ready, api))
-        say(f"the API server of {cluster.name} is ready")
+        _wait(say, children, f"the API server of {cluster.name}", partial(is_ready, api))
+        say("step", f"the API server of {cluster.name} is ready")
         children.start(programs.controllers(layout, cluster))
-    say("starting controllers")
+    say("step", "starting controllers")
     for cluster in clusters:
         api = client(layout.kubeconfig(cluster.name))
-        _wait(children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT))
+        _wait(
+            say, children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT)
+        )
 
 
 def _write_keys(layout: Layout, cluster: Cluster) -> None:
@@ -65,13 +69,15 @@ def _write_keys(layout: Layout, cluster: Cluster) -> None:
         write_private(path, kubeconfig(root, user, cluster.name, server))
 
 
-def _wait(children: Children, what: str, is_so: Callable[[], bool]) -> None:
+def _wait(say: Speak, children: Children, what: str, is_so: Callable[[], bool]) -> None:
+    """Wait for something, as long as nobody dies: none of the children, nor who listens."""
     deadline = time.monotonic() + PATIENCE
     while not is_so():
         for name in children.dead():
             raise LabError(children.obituary(name))
         if time.monotonic() > deadline:
             raise LabError(f"{what} did not answer within {PATIENCE:.0f} s")
+        say("waiting", what)
         time.sleep(_PAUSE)
 
 

@@ -57,7 +57,7 @@ def _supervise(
     children: Children, layout: Layout, clusters: tuple[Cluster, ...], owner: Identity | None
 ) -> int:
     try:
-        launch(children, layout, clusters, lambda step: _speak("step", step))
+        launch(children, layout, clusters, _speak)
         _say_ready(children)
         _keep(children, owner)
     except (_EndedError, BrokenPipeError):

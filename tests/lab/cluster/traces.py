@@ -14,6 +14,9 @@ from lab.cluster.model import Layout
 from lab.cluster.programs import CONTROL_PLANE
 from lab.tools.build import _cached
 
+# Under the name of what it stands for.
+_SLEEP = 'exec -a "$0 $*" sleep 600'
+
 
 def processes(folder: Path) -> dict[int, str]:
     """Command lines that name a lab's folder, by the process's ID."""
@@ -23,7 +26,7 @@ def processes(folder: Path) -> dict[int, str]:
             line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if f"{folder}/" in line or f'"{folder}"' in line:
+        if any(f"{folder}{end}" in line for end in '/" '):
             found[int(path.parent.name)] = line
     return found
 
@@ -68,6 +71,6 @@ def stand_ins(folder: Path, **scripts: str) -> dict[str, str]:
     for name in CONTROL_PLANE:
         path = folder / "hanzo-zt/tools" / _cached(name).name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{scripts.get(name.replace('-', '_'), 'exec sleep 600')}\n")
+        path.write_text(f"#!/bin/bash\n{scripts.get(name.replace('-', '_'), _SLEEP)}\n")
         path.chmod(0o755)
     return environment
