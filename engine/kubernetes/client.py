@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ GONE, CONFLICT, NOT_FOUND = 410, 409, 404
 _JSON = "application/json"
 # JSON is YAML.
 _APPLY = "application/apply-patch+yaml"
+_JSON_PATCH = "application/json-patch+json"
 _OK = range(200, 300)
 _PATIENCE = 10.0
 # An object has a megabyte and a half in etcd at most, and grows a little as JSON.
@@ -75,6 +76,16 @@ class Kubernetes:
         asked = _with_query(path, {"fieldManager": manager})
         return self._call("PATCH", asked, json.dumps(content).encode(), _APPLY)
 
+    def patch(self, path: str, operations: Sequence[Json], manager: str) -> Json:
+        """Change parts of an object by a JSON patch (RFC 6902), in the name of a field manager.
+
+        Raises:
+            KubernetesError: if that can't be done; status 422 if a ``test`` in it failed.
+        """
+        content = json.dumps(operations).encode()
+        path = _with_query(path, {"fieldManager": manager})
+        return self._call("PATCH", path, content, _JSON_PATCH)
+
     def watch(self, path: str, seconds: int, **query: str | int) -> Iterator[Json]:
         """Events, as they come, for so many seconds at most.
 
@@ -102,6 +113,8 @@ class Kubernetes:
     def _connection(self, timeout: float) -> http.client.HTTPSConnection:
         try:
             context = ssl.create_default_context(cafile=self.folder / "ca.crt")
+            # Clusters' own CAs often lack what RFC 5280 asks of them; Python 3.13 would mind.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         except (OSError, ssl.SSLError) as error:
             raise KubernetesError(0, f"no CA of the Kubernetes API: {error}") from None
         return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)

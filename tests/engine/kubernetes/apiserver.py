@@ -79,6 +79,16 @@ class Cluster:
         self.config_maps[path] = content
         return content
 
+    def patch(self, path: str, operations: list[Json]) -> Json:
+        found = json.loads(json.dumps(self.objects[path]))
+        for item in operations:
+            if not _set(found, item["path"], item["op"], item["value"]):
+                return status(422, "the server rejected our request due to an error in our request")
+        present = found["metadata"]["resourceVersion"]
+        found["metadata"]["resourceVersion"] = str(int(present) + 1)
+        self.objects[path] = found
+        return dict(found)
+
     def apply(self, path: str, content: Json, manager: str) -> Json:
         """Server-side apply, as far as a Secret's data goes."""
         present = self.objects.get(path, {})
@@ -92,6 +102,17 @@ class Cluster:
         made = content | {"metadata": metadata, "data": data | content["data"], "owners": owners}
         self.objects[path] = made
         return made
+
+
+def _set(found: Any, pointer: str, operation: str, value: Any) -> bool:  # noqa: ANN401
+    """Do one operation of a JSON patch; whether it could be done."""
+    *way, last = pointer.removeprefix("/").split("/")
+    for step in way:
+        found = found[int(step) if isinstance(found, list) else step]
+    if operation == "test":
+        return bool(found.get(last) == value)
+    found[last] = value
+    return True
 
 
 def event(kind: str, item: Json, version: int) -> bytes:
@@ -120,8 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         cluster.asked.append(self.path)
         if self.headers["Authorization"] != f"Bearer {cluster.token}":
             self._json(status(401, "Unauthorized"), 401)
-        elif cluster.refuse:
-            code = cluster.refuse.pop(0)
+        elif cluster.refuse and (code := cluster.refuse.pop(0)):
             self._json(status(code), code)
         else:
             answer()
@@ -146,12 +166,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(made, made.get("code", 200))
 
     def _patch(self) -> None:
-        if self.headers["Content-Type"] != "application/apply-patch+yaml":
-            self._json(status(415, "unsupported media type"), 415)
-            return
-        url = urlsplit(self.path)
+        url, kind = urlsplit(self.path), self.headers["Content-Type"]
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        made = self.cluster.apply(url.path, content, parse_qs(url.query)["fieldManager"][0])
+        if kind == "application/apply-patch+yaml":
+            made = self.cluster.apply(url.path, content, parse_qs(url.query)["fieldManager"][0])
+        elif kind == "application/json-patch+json":
+            made = self.cluster.patch(url.path, content)
+        else:
+            made = status(415, "unsupported media type")
         self._json(made, made.get("code", 200))
 
     def _watch(self) -> None:
