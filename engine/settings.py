@@ -9,11 +9,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from zt.inject import Images
 from zt.values import parse_port
-from zt.wellknown import EVALUATOR_API, EVALUATOR_GRPC, EVALUATOR_HEALTH
+from zt.wellknown import (
+    AGENT_SOCKET,
+    EVALUATOR_API,
+    EVALUATOR_GRPC,
+    EVALUATOR_HEALTH,
+    EVALUATOR_WEBHOOK,
+)
 
 POLICY_PATH = "/etc/zt/policies/"
 STATE_PATH = "/var/lib/zt"
+SVID_PATH = "/run/zt/svid"
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the kubelet and sidecars of other pods come from outside
 SEGMENT_BYTES = 64 << 20
@@ -38,6 +46,13 @@ class Transport(StrEnum):
 
     NGH2 = "ngh2"
     GRPCIO = "grpcio"
+
+
+class Storage(StrEnum):
+    """Where the SVID may lie that the SPIRE agent gave: in memory, or on any file system."""
+
+    MEMORY = "memory"
+    ANY = "any"
 
 
 class Plaintext(StrEnum):
@@ -83,11 +98,20 @@ class ConfigMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """The admission webhook: where it listens, and its MutatingWebhookConfiguration."""
+
+    listen: Listen
+    configuration: str
+    images: Images
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings.
 
-    ``svid_path`` is ``None`` where nothing has TLS; ``cluster`` is this evaluator's own, where it
-    watches its pods.
+    ``svid_path`` is ``None`` where nothing has TLS; it is filled from ``spire_socket``, the SPIRE
+    agent's, where there is one. ``cluster`` is this evaluator's own, where it watches its pods.
     """
 
     policy_path: Path
@@ -98,11 +122,19 @@ class Settings:
     grpc: Listen
     plaintext: Plaintext
     svid_path: Path | None
+    spire_socket: Path | None
+    svid_storage: Storage
     locations_path: Path | None
     cluster: str | None
     config_map: ConfigMap | None
+    webhook: Webhook | None
     workers: int
     transport: Transport
+
+    @property
+    def images(self) -> Images | None:
+        """What the webhook injects."""
+        return self.webhook.images if self.webhook else None
 
     @property
     def api_tls(self) -> Path | None:
@@ -153,9 +185,12 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         grpc=Listen(host, _port(environment, "ZT_GRPC_PORT", EVALUATOR_GRPC)),
         plaintext=plaintext,
         svid_path=None if open_grpc else _svid_path(environment),
+        spire_socket=None if open_grpc else _spire_socket(environment),
+        svid_storage=_choice(environment, "ZT_SVID_STORAGE", Storage, Storage.MEMORY),
         locations_path=_path(environment, "ZT_LOCATIONS_PATH"),
         cluster=environment.get("ZT_CLUSTER") or None,
         config_map=_config_map(environment),
+        webhook=_webhook(environment, host, plaintext),
         workers=_number(environment, "ZT_WORKERS", 1, 1, MAX_WORKERS),
         transport=_choice(environment, "ZT_GRPC", Transport, Transport.NGH2),
     )
@@ -202,7 +237,30 @@ def _config_map(environment: Mapping[str, str]) -> ConfigMap | None:
     return ConfigMap(namespace, name)
 
 
-_T = TypeVar("_T", Durability, Transport, Plaintext)
+def _webhook(environment: Mapping[str, str], host: str, plaintext: Plaintext) -> Webhook | None:
+    name = environment.get("ZT_WEBHOOK")
+    if not name:
+        return None
+    if plaintext is Plaintext.LOOPBACK:
+        raise SettingsError(
+            "ZT_WEBHOOK is set, and ZT_PLAINTEXT=loopback: a Kubernetes API server calls a webhook "
+            "by TLS alone"
+        )
+    if not environment.get("ZT_CLUSTER"):
+        raise SettingsError(
+            "ZT_WEBHOOK is set without ZT_CLUSTER: name the cluster whose pods it injects into"
+        )
+    envoy, redirect = environment.get("ZT_ENVOY_IMAGE"), environment.get("ZT_REDIRECT_IMAGE")
+    if not (envoy and redirect):
+        raise SettingsError(
+            "ZT_WEBHOOK is set without ZT_ENVOY_IMAGE and ZT_REDIRECT_IMAGE: name the images of "
+            "the containers that it injects"
+        )
+    port = _port(environment, "ZT_WEBHOOK_PORT", EVALUATOR_WEBHOOK)
+    return Webhook(Listen(host, port), name, Images(envoy, redirect))
+
+
+_T = TypeVar("_T", Durability, Transport, Plaintext, Storage)
 
 
 def _choice(environment: Mapping[str, str], name: str, kind: type[_T], default: _T) -> _T:
@@ -221,12 +279,26 @@ def _path(environment: Mapping[str, str], name: str) -> Path | None:
 
 def _svid_path(environment: Mapping[str, str]) -> Path:
     path = _path(environment, "ZT_SVID_PATH")
+    if path is None and environment.get("ZT_SPIRE_SOCKET"):
+        return Path(SVID_PATH)
     if path is None:
         raise SettingsError(
-            "ZT_SVID_PATH is not set: give the folder of svid.pem, svid_key.pem and bundle.pem, "
-            "or ZT_PLAINTEXT=loopback on a developer's machine"
+            "neither ZT_SPIRE_SOCKET nor ZT_SVID_PATH is set: give the SPIRE agent's socket, or "
+            "the folder of svid.pem, svid_key.pem and bundle.pem, or ZT_PLAINTEXT=loopback on a "
+            "developer's machine"
         )
     return path
+
+
+def _spire_socket(environment: Mapping[str, str]) -> Path | None:
+    text = environment.get("ZT_SPIRE_SOCKET", "")
+    path = text.removeprefix("unix://").removeprefix("unix:")
+    if text and not path.startswith("/"):
+        raise SettingsError(
+            f"ZT_SPIRE_SOCKET is {text!r}: it should be the path of the SPIRE agent's socket, like "
+            f"{AGENT_SOCKET}"
+        )
+    return Path(path) if path else None
 
 
 def _address(environment: Mapping[str, str], name: str, default: str) -> str:

@@ -1,8 +1,9 @@
 """The evaluator's first process: binds its ports, starts the others, and builds changed policies.
 
 It has no threads and no event loop, so that it can fork at any time. Its children are the workers,
-which answer; the drainer, which moves records into the database; in a cluster the watch of pods;
-and for each change of the policy a builder that ends when it is done.
+which answer; the drainer, which moves records into the database; for each change of the policy a
+builder that ends when it is done; and in a cluster whoever follows the SPIRE agent and the pods,
+the admission webhook, and who keeps its CA.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ import shutil
 import signal
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from functools import partial
 
 from engine.children import SIGNALS, Child, Children
 from engine.policy.changes import fingerprint
 from engine.policy.status import read_status
 from engine.settings import Settings
 from engine.sockets import Sockets, bound
+from engine.svid import is_usable, prepare
 
 _LOOK = 0.5
 _WORKER_GRACE = 8.0
 _DRAIN_GRACE = 27.0
+_WAITING_GRACE = 3.0
 _BUILDER_NICENESS = 10
 _WORKER, _DRAINER, _BUILDER, _WATCH = "worker", "drainer", "builder", "pods"
+_AGENT, _WAITING, _WEBHOOK, _CABUNDLE = "agent", "waiting", "webhook", "cabundle"
 # Imported before anything is forked: its pages are shared, and a worker that died is soon back.
 _SHARED = ("engine.worker", "engine.builder", "engine.audit.drain")
 
@@ -54,10 +59,15 @@ def supervise(settings: Settings) -> None:
     children = Children()
     with bound(settings) as sockets:
         policy = _Policy(settings, children)
-        policy.build_first()
-        for child in _programs(settings, sockets):
-            children.start(child)
         try:
+            if settings.spire_socket is not None:
+                _follow_agent(settings, sockets, children)
+            policy.build_first()
+            if not _has_svid(settings, children):
+                return
+            sockets.open()
+            for child in _programs(settings, sockets):
+                children.start(child)
             _watch(children, policy)
         finally:
             _log.info("stops")
@@ -68,15 +78,40 @@ def supervise(settings: Settings) -> None:
 
 def _watch(children: Children, policy: _Policy) -> None:
     """Restart what died and build what changed, until told to stop."""
-    while True:
-        caught = signal.sigtimedwait(SIGNALS, _LOOK)
-        if caught is not None and caught.si_signo != signal.SIGCHLD:
-            return
+    while not _is_told_to_stop():
         for ended in children.reap():
             if ended.name == _BUILDER:
                 policy.building = False
         children.resume()
         policy.look()
+
+
+def _is_told_to_stop() -> bool:
+    """Rest until a child ends, or for a moment."""
+    caught = signal.sigtimedwait(SIGNALS, _LOOK)
+    return caught is not None and caught.si_signo != signal.SIGCHLD
+
+
+def _follow_agent(settings: Settings, sockets: Sockets, children: Children) -> None:
+    """Ask the SPIRE agent for an SVID, and have health say so meanwhile."""
+    children.start(Child(_AGENT, lambda: _run("engine.spire.agent", settings)))
+    waits = partial(_run, "engine.spire.waiting", settings, sockets.health)
+    children.start(Child(_WAITING, waits))
+
+
+def _has_svid(settings: Settings, children: Children) -> bool:
+    """Wait for the first SVID; false if told to stop before."""
+    folder = settings.svid_path
+    if settings.spire_socket is None or folder is None:
+        return True
+    while not is_usable(folder):
+        if _is_told_to_stop():
+            return False
+        for _ in children.reap():
+            pass
+        children.resume()
+    children.stop(lambda name: name == _WAITING, _WAITING_GRACE)
+    return True
 
 
 class _Policy:
@@ -121,11 +156,19 @@ def _programs(settings: Settings, sockets: Sockets) -> Iterator[Child]:
 
     yield Child(_DRAINER, lambda: drain.run(settings.spool, settings.audit, settings.state_path))
     if settings.cluster is not None:
-        from engine.kubernetes import pods  # noqa: PLC0415 - in a cluster alone
-
-        yield Child(_WATCH, lambda: pods.run(settings))
+        yield Child(_WATCH, lambda: _run("engine.kubernetes.pods", settings))
+    if sockets.webhook is not None:
+        # By itself, so that nothing an API server asks holds up a decision.
+        yield Child(_WEBHOOK, lambda: _run("engine.webhook", settings, sockets.webhook))
+        yield Child(_CABUNDLE, lambda: _run("engine.kubernetes.cabundle", settings))
     for _ in range(settings.workers):
         yield Child(_WORKER, lambda: work(settings, sockets))
+
+
+def _run(module: str, *arguments: object) -> int:
+    """A program that is imported by its own process alone."""
+    code: int = importlib.import_module(module).run(*arguments)
+    return code
 
 
 def _today() -> date:
@@ -134,10 +177,7 @@ def _today() -> date:
 
 def _prepare(settings: Settings) -> None:
     """The state folder: what waits for the database stays, counters begin anew."""
-    if settings.svid_path is not None:
-        from engine.tls import SvidFiles  # noqa: PLC0415 - where there is TLS alone
-
-        SvidFiles(settings.svid_path)
+    prepare(settings)
     shutil.rmtree(settings.metrics, ignore_errors=True)
     try:
         for folder in (settings.spool, settings.policy, settings.metrics):

@@ -67,21 +67,21 @@ class SvidFiles:
         self.current = read
         return True
 
-    def server_context(self, protocols: Sequence[str]) -> ssl.SSLContext:
-        """Mutual TLS for a port; ``protocols`` are offered by ALPN.
+    def server_context(self, protocols: Sequence[str], *, mutual: bool = True) -> ssl.SSLContext:
+        """TLS for a port, ``mutual`` or of clients without a certificate; ALPN for ``protocols``.
 
         A context can't take back a CA, so each change of the files makes another, which the
         handshake is moved to before any certificate is looked at.
         """
         used = self.current
-        first = latest = context_of(used, protocols)
+        first = latest = context_of(used, protocols, mutual=mutual)
 
         def choose(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
             nonlocal used, latest
             self.refresh()
             if self.current is not used:
                 used = self.current
-                latest = context_of(used, protocols)
+                latest = context_of(used, protocols, mutual=mutual)
             if latest is not first:
                 connection.context = latest
 
@@ -97,20 +97,7 @@ class SvidFiles:
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
     def _read(self) -> Svid:
-        svid = Svid(*map(self._bytes, (KEY, CERTIFICATE, BUNDLE)))
-        try:
-            public = x509.load_pem_x509_certificate(svid.certificate).public_key()
-            belongs = load_pem_private_key(svid.key, password=None).public_key() == public
-            x509.load_pem_x509_certificates(svid.bundle)
-        except (ValueError, TypeError) as error:
-            raise SvidError(f"{self._folder} holds no SVID in PEM: {error}") from None
-        if not belongs:
-            raise SvidError(f"{self._folder / KEY} is not the key of {CERTIFICATE}")
-        try:
-            context_of(svid, ())
-        except (ssl.SSLError, ValueError) as error:
-            raise SvidError(f"{self._folder} holds an SVID that TLS refuses: {error}") from None
-        return svid
+        return checked(Svid(*map(self._bytes, (KEY, CERTIFICATE, BUNDLE))), str(self._folder))
 
     def _bytes(self, name: str) -> bytes:
         try:
@@ -119,15 +106,36 @@ class SvidFiles:
             raise SvidError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
-def context_of(svid: Svid, protocols: Sequence[str]) -> ssl.SSLContext:
-    """TLS 1.3, as the mesh speaks it; the client must have a certificate by the bundle.
+def checked(svid: Svid, where: str) -> Svid:
+    """An SVID whose parts belong together and that TLS takes; ``where`` it is, for errors.
+
+    Raises:
+        SvidError: if it is none.
+    """
+    try:
+        public = x509.load_pem_x509_certificate(svid.certificate).public_key()
+        belongs = load_pem_private_key(svid.key, password=None).public_key() == public
+        x509.load_pem_x509_certificates(svid.bundle)
+    except (ValueError, TypeError) as error:
+        raise SvidError(f"{where} holds no SVID in PEM: {error}") from None
+    if not belongs:
+        raise SvidError(f"{where} holds a {KEY} that is not the key of {CERTIFICATE}")
+    try:
+        context_of(svid, ())
+    except (ssl.SSLError, ValueError) as error:
+        raise SvidError(f"{where} holds an SVID that TLS refuses: {error}") from None
+    return svid
+
+
+def context_of(svid: Svid, protocols: Sequence[str], *, mutual: bool = True) -> ssl.SSLContext:
+    """TLS 1.3, as the mesh speaks it; ``mutual``: a client has a certificate by the bundle.
 
     Raises:
         ssl.SSLError: if OpenSSL refuses a part of the SVID.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     if protocols:

@@ -6,15 +6,13 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from engine.audit.durability import durability_of
@@ -29,6 +27,7 @@ from engine.http.parts import Parts
 from engine.locate import LocationFile
 from engine.metrics.metrics import Metrics
 from engine.policy.store import PolicyStore
+from engine.serving import serving
 from engine.settings import Settings, Transport
 from engine.sockets import Sockets
 from engine.tls import SvidFiles
@@ -36,8 +35,6 @@ from engine.tls import SvidFiles
 _POLL = 0.25
 # Seconds that a thread may keep the loop from answering at a time.
 _SWITCH = 0.0005
-_GRACE = 5
-_SWEEP = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -113,13 +110,14 @@ async def _following(inputs: _Inputs, decider: Decider) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _served(parts: Parts, settings: Settings, sockets: Sockets) -> AsyncIterator[None]:
-    """All three ports."""
+    """The API, health and gRPC."""
     svid = SvidFiles(settings.svid_path) if settings.svid_path else None
     front = partial(Front, Answerer(parts.decider), local=settings.api_tls is None)
     async with AsyncExitStack() as stack:
-        tls = svid if settings.api_tls else None
-        await stack.enter_async_context(_http(create_app(parts), sockets.api, front, tls))
-        await stack.enter_async_context(_http(create_health(parts), sockets.health))
+        tls = svid.server_context(["http/1.1"]) if svid and settings.api_tls else None
+        api = serving(create_app(parts), sockets.api, front, tls=tls, sweep=sweep)
+        await stack.enter_async_context(api)
+        await stack.enter_async_context(serving(create_health(parts), sockets.health))
         serve = _grpc_server(settings.transport)
         await stack.enter_async_context(serve(sockets.grpc, parts.decider, svid))
         yield
@@ -134,54 +132,6 @@ def _grpc_server(transport: Transport) -> Callable[..., Any]:
     from engine.envoy import http2  # noqa: PLC0415
 
     return http2.serve
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to ``_until_told``: there are two of these in the process."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-@asynccontextmanager
-async def _http(
-    app: Any,  # noqa: ANN401 - ASGI
-    listening: socket.socket,
-    protocol: Any = "httptools",  # noqa: ANN401 - a name, or a protocol class
-    svid: SvidFiles | None = None,
-) -> AsyncIterator[None]:
-    config = uvicorn.Config(
-        app,
-        http=protocol,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE,
-    )
-    config.load()
-    config.ssl = svid.server_context(["http/1.1"]) if svid else None
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-    sweeping = asyncio.create_task(_sweeping(server), name="sweep")
-    try:
-        yield
-    finally:
-        sweeping.cancel()
-        server.should_exit = True
-        await serving
-
-
-async def _sweeping(server: uvicorn.Server) -> None:
-    """Close connections that are not used."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(_SWEEP)
-        sweep(server.server_state.connections, loop.time())
 
 
 async def _until_told() -> None:

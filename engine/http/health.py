@@ -1,8 +1,9 @@
 """Liveness and readiness, on port 8055.
 
 ``/healthz`` is HIP-54's, and says that the process answers. ``/readyz`` says more: 503 while
-nothing but DENY can be answered, 200 with ``degraded`` while a bad change of the policy is left out
-or records can't get to the database. One bad file, or a database that is away, must not take every
+nothing but DENY can be answered, or nobody can be answered because the SVID has ended; 200 with
+``degraded`` while a bad change of the policy is left out, records can't get to the database, or the
+SVID is not renewed. One bad file, a database or a SPIRE agent that is away, must not take every
 replica out of service at once.
 """
 
@@ -23,7 +24,10 @@ from starlette.routing import Route
 
 from engine.audit.status import FILE
 from engine.http.parts import Parts
+from engine.identity import own_svid
 from engine.metrics.state import spool_bytes
+from engine.settings import Settings
+from engine.spire.status import read_problem
 
 Json = dict[str, Any]
 
@@ -35,6 +39,8 @@ _FRESH = 0.5
 _FULL = 0.8
 # Records are drained within a second; what waits for longer has a reason.
 _WAITS = 30.0
+# An SVID is renewed at half its life; one with less than this part left should have been.
+_LATE = 0.25
 
 
 def create_health(parts: Parts) -> Starlette:
@@ -82,16 +88,37 @@ def readiness_of(parts: Parts) -> Json:
         "staleSeconds": round(age, 1) if status.problems and age is not None else None,
         "problems": list(status.problems),
     }
-    audit = _audit(parts)
-    return {"status": _verdict(parts, policy, audit), "policy": policy, "audit": audit}
+    audit, identity = _audit(parts), _identity(parts.settings)
+    verdict = _verdict(parts, policy, audit, identity)
+    return {"status": verdict, "policy": policy, "audit": audit, "identity": identity}
 
 
-def _verdict(parts: Parts, policy: Json, audit: Json) -> str:
-    if not parts.snapshot.loaded or not audit["recording"]:
+def _verdict(parts: Parts, policy: Json, audit: Json, identity: Json | None) -> str:
+    ended = identity is not None and identity["secondsLeft"] <= 0
+    if not parts.snapshot.loaded or not audit["recording"] or ended:
         return "unavailable"
     behind = audit["error"] is not None or (audit["oldestSeconds"] or 0) > _WAITS
     full = audit["spoolBytes"] > _FULL * audit["spoolLimitBytes"]
-    return "degraded" if policy["stale"] or behind or full else "ready"
+    late = identity is not None and identity["problem"] is not None
+    return "degraded" if policy["stale"] or behind or full or late else "ready"
+
+
+def _identity(settings: Settings) -> Json | None:
+    """The SVID that the ports are served with; ``None`` where they are without TLS."""
+    if settings.svid_path is None:
+        return None
+    own = own_svid(settings.svid_path)
+    if own is None:
+        return {"spiffe": None, "ends": None, "secondsLeft": 0, "problem": "there is no SVID"}
+    left = (own.ends - datetime.now(UTC)).total_seconds()
+    late = left < _LATE * (own.ends - own.begins).total_seconds()
+    problem = read_problem(settings.state_path) if settings.spire_socket else None
+    return {
+        "spiffe": own.spiffe,
+        "ends": own.ends.isoformat(),
+        "secondsLeft": round(left),
+        "problem": problem or ("it should have been renewed" if late else None),
+    }
 
 
 def _audit(parts: Parts) -> Json:

@@ -9,9 +9,12 @@ from engine.settings import (
     Listen,
     Plaintext,
     SettingsError,
+    Storage,
     Transport,
+    Webhook,
     from_environment,
 )
+from zt.inject import Images
 
 DSN = "postgresql://zt:hunter2@db/audit"
 LOCAL = {"ZT_AUDIT_DSN": DSN, "ZT_PLAINTEXT": "loopback"}
@@ -55,6 +58,33 @@ def test_a_watch_of_pods_writes_the_locations() -> None:
     assert given.locations == Path("/l.json")
 
 
+def test_the_svid_comes_from_the_agent_where_its_socket_is_given() -> None:
+    given = {"ZT_AUDIT_DSN": DSN, "ZT_SPIRE_SOCKET": "/run/spire/agent.sock"}
+    settings = from_environment(given)
+    assert settings.spire_socket == Path("/run/spire/agent.sock")
+    assert settings.svid_path == settings.api_tls == Path("/run/zt/svid")
+    assert settings.svid_storage is Storage.MEMORY
+    elsewhere = from_environment(given | {"ZT_SVID_PATH": "/mem"})
+    assert elsewhere.svid_path == Path("/mem")
+    assert from_environment(CLUSTER).spire_socket is None
+
+
+@pytest.mark.parametrize("prefix", ["", "unix:", "unix://"])
+def test_a_socket_may_be_named_as_spire_does(prefix: str) -> None:
+    settings = from_environment(CLUSTER | {"ZT_SPIRE_SOCKET": f"{prefix}/run/agent.sock"})
+    assert settings.spire_socket == Path("/run/agent.sock")
+
+
+def test_the_webhook_and_what_it_injects() -> None:
+    names = {"ZT_WEBHOOK": "zt-injection", "ZT_ENVOY_IMAGE": "envoy", "ZT_REDIRECT_IMAGE": "nft"}
+    settings = from_environment(CLUSTER | names | {"ZT_CLUSTER": "east"})
+    assert settings.webhook == Webhook(
+        Listen(EVERYWHERE, 8057), "zt-injection", Images("envoy", "nft")
+    )
+    assert settings.images == Images("envoy", "nft")
+    assert from_environment(CLUSTER).images is None
+
+
 def test_the_config_map_of_policies() -> None:
     settings = from_environment(CLUSTER | {"ZT_POLICY_CONFIGMAP": "hanzo/zt-policies"})
     assert settings.config_map == ConfigMap("hanzo", "zt-policies")
@@ -68,7 +98,15 @@ def test_the_password_of_the_dsn_never_shows() -> None:
     ("environment", "sentence"),
     [
         ({}, "ZT_AUDIT_DSN is not set: give the audit database's DSN"),
-        ({"ZT_AUDIT_DSN": DSN}, "ZT_SVID_PATH is not set: give the folder of svid.pem"),
+        ({"ZT_AUDIT_DSN": DSN}, "neither ZT_SPIRE_SOCKET nor ZT_SVID_PATH is set: give the SPIRE"),
+        (CLUSTER | {"ZT_SPIRE_SOCKET": "tcp://x"}, "ZT_SPIRE_SOCKET is 'tcp://x': it should be"),
+        (CLUSTER | {"ZT_SVID_STORAGE": "disk"}, "ZT_SVID_STORAGE is 'disk': it should be one of"),
+        (LOCAL | {"ZT_WEBHOOK": "zt"}, "ZT_WEBHOOK is set, and ZT_PLAINTEXT=loopback: a Kube"),
+        (CLUSTER | {"ZT_WEBHOOK": "zt"}, "ZT_WEBHOOK is set without ZT_CLUSTER: name the cluster"),
+        (
+            CLUSTER | {"ZT_WEBHOOK": "zt", "ZT_CLUSTER": "east", "ZT_ENVOY_IMAGE": "envoy"},
+            "ZT_WEBHOOK is set without ZT_ENVOY_IMAGE and ZT_REDIRECT_IMAGE: name the images",
+        ),
         (LOCAL | {"ZT_PLAINTEXT": "yes"}, "ZT_PLAINTEXT is 'yes': it should be one of"),
         (LOCAL | {"ZT_HOST": "10.0.0.1"}, "ZT_HOST is '10.0.0.1', not a loopback address"),
         (LOCAL | {"ZT_API_HOST": "10.0.0.1"}, "ZT_API_HOST is '10.0.0.1', not a loopback"),

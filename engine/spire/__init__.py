@@ -1,0 +1,1 @@
+"""The evaluator's own SVID from the SPIRE agent of its node, by the SPIFFE Workload API."""
