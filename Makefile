@@ -4,7 +4,7 @@ bin := .venv/bin
 rooms := $(wildcard __main__.py zt components engine gateway lab benchmarks tests)
 lock := uv pip compile --quiet --no-header --generate-hashes --universal --python-version 3.11
 
-.PHONY: setup check test test-lab up down golden bench bench-engine lock
+.PHONY: setup check test tools test-lab up down golden bench bench-engine lock
 
 setup: .venv/ready  ## .venv with everything pinned, and `zt` in it
 
@@ -26,7 +26,10 @@ check: setup  ## format, lint, types, layers, and the policies themselves
 test: setup  ## everything that Python packages alone can show
 	$(bin)/pytest -n auto --dist worksteal --ignore tests/lab
 
-test-lab: setup  ## what needs root, built programs or minutes: faults, load, browsers, fuzzers
+tools: setup  ## programs in Go that tests and benchmarks run, built once for this machine
+	$(bin)/python -m lab.tools
+
+test-lab: tools  ## what needs root, built programs or minutes: faults, load, browsers, fuzzers
 	$(bin)/pytest tests/lab
 
 up: setup  ## the local mesh

@@ -181,7 +181,7 @@ def _body(content: bytes) -> Any:  # noqa: ANN401 - any JSON
 
 def _text(warning: str) -> str:
     """The text of a header such as ``299 - "text"`` (RFC 9111, appendix)."""
-    return warning.partition('"')[2].rstrip('"').replace('\\"', '"')
+    return warning.partition('"')[2].removesuffix('"').replace('\\"', '"')
 
 
 def _done(method: str, path: str, answer: Answer) -> Answer:
