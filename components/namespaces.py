@@ -7,9 +7,9 @@ from typing import Any
 import pulumi
 
 from components.kube import register
-from components.settings import INJECTION, StackSettings
+from components.settings import StackSettings
 from zt.bundle import Bundle
-from zt.wellknown import MANAGED_BY, MESH_NAMESPACE, SPIRE_NAMESPACE
+from zt.wellknown import INJECTION_NAMESPACE, MANAGED_BY, MESH_NAMESPACE, SPIRE_NAMESPACE
 
 # The SPIRE agents look into other pods' processes: that is what attests a workload.
 _SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
@@ -40,7 +40,7 @@ def spire_manifest() -> dict[str, Any]:
 
 def team_manifest(namespace: str) -> dict[str, Any]:
     """What is set on a team's namespace; it doesn't say that we manage it, because we don't."""
-    return _namespace(namespace, {**MESH_NAMESPACE, INJECTION: "enabled"})
+    return _namespace(namespace, {**MESH_NAMESPACE, **INJECTION_NAMESPACE})
 
 
 def _namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:

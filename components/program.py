@@ -14,6 +14,8 @@ from components.configuration import ConfigurationError
 from components.namespaces import Namespaces
 from components.network_policies import NetworkPolicies
 from components.settings import StackSettings
+from components.sidecars import Sidecars
+from components.sidecars import refusals as refused_by_sidecars
 from components.spire import Spire
 from components.spire import refusals as refused_by_spire
 from components.wireguard import Wireguard, findings, is_wanted
@@ -40,9 +42,10 @@ def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
     NetworkPolicies("networkpolicies", bundle, settings, after(namespaces))
     Admission("admission", bundle, settings, after(namespaces))
     spire = Spire("spire", bundle, settings, after(namespaces))
+    sidecars = Sidecars("sidecars", bundle, settings, after(namespaces))
     gateway = None
     if is_wanted(bundle, settings):
-        gateway = Wireguard("wireguard", bundle, settings, after(namespaces, spire))
+        gateway = Wireguard("wireguard", bundle, settings, after(namespaces, spire, sidecars))
     return outputs(bundle, settings, gateway)
 
 
@@ -54,7 +57,7 @@ def require(bundle: Bundle, settings: StackSettings) -> None:
     Raises:
         ConfigurationError: says what, and what to do.
     """
-    for sentence in refused_by_spire(bundle, settings):
+    for sentence in (*refused_by_spire(bundle, settings), *refused_by_sidecars(bundle)):
         raise ConfigurationError(sentence)
     for sentence in findings(bundle, settings):
         pulumi.log.warn(sentence)

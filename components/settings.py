@@ -11,9 +11,6 @@ from typing import ClassVar
 
 import pulumi
 
-INJECTION = "zt.hanzo.ai/injection"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """Container images, each with its tag or digest."""

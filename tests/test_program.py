@@ -4,7 +4,7 @@ import collections
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pulumi_digitalocean as digitalocean
 import pytest
@@ -79,6 +79,17 @@ def test_every_compiled_object_is_registered_as_it_was_compiled(seen: Run, bundl
     assert manifests
     for manifest in manifests:
         assert registered[key_of(manifest)] == manifest
+
+
+def test_every_sidecar_gets_the_files_that_were_compiled_for_it(seen: Run, bundle: Bundle) -> None:
+    assert bundle.facts
+    for service in bundle.facts.services:
+        registered = seen.named(f"sidecars:{service.namespace}/zt-envoy-{service.name}")
+        files = {
+            PurePosixPath(file.path).name: file for file in bundle.under(f"envoy/{service.name}")
+        }
+        assert files
+        assert registered.inputs["data"] == {name: file.text() for name, file in files.items()}
 
 
 def test_no_policy_is_registered_that_was_not_compiled(seen: Run, bundle: Bundle) -> None:
@@ -289,7 +300,7 @@ def test_another_stamp_writes_policies_whole(tmp_path: Path) -> None:
         for old, new in zip(by_urn(before), by_urn(after), strict=True)
         if old.inputs != new.inputs
     }
-    held = [before.named(name) for name in ("networkpolicies", "admission")]
+    held = [before.named(name) for name in ("networkpolicies", "admission", "sidecars")]
     assert changed.keys() == {child.urn for item in held for child in before.children(item)}
     assert all(item["zt.hanzo.ai/reapply"] == "2026-11-24" for item in changed.values())
 
