@@ -315,10 +315,8 @@ def _certified(folder: Path) -> SvidFiles:
     Authority().write(folder, ENGINE)
 
     class Lenient(SvidFiles):
-        def server_context(self, protocols: Any) -> ssl.SSLContext:  # noqa: ANN401 - as there
-            context = super().server_context(protocols)
-            context.verify_mode = ssl.CERT_NONE
-            return context
+        def server_context(self, protocols: Any, *, mutual: bool = False) -> ssl.SSLContext:  # noqa: ANN401 - as there
+            return super().server_context(protocols, mutual=mutual)
 
     from engine.envoy import connection  # noqa: PLC0415 - in this process alone
 

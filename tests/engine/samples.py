@@ -175,9 +175,10 @@ class Authority:
         self.bundle = signed.public_bytes(Encoding.PEM)
 
     def issue(self, *uris: str) -> tuple[bytes, bytes]:
-        """Key and certificate, PEM; the DNS name is for clients that want one."""
+        """Key and certificate, PEM; the DNS names are for clients that want one."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [*map(x509.UniformResourceIdentifier, uris), x509.DNSName("evaluator")]
+        dns = map(x509.DNSName, ("evaluator", "engine.shop.svc"))
+        names = [*map(x509.UniformResourceIdentifier, uris), *dns]
         certificate = (
             self._builder(key.public_key())
             .subject_name(x509.Name([]))
