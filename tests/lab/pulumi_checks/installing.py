@@ -28,7 +28,7 @@ NAMESPACES = {"hanzo-k8s": ("hanzo", "monitoring"), "lux-k8s": ("lux",)}
 STRICT = "fieldManager=checks&force=true&fieldValidation=Strict"
 _PATIENCE = 60.0
 _PAUSE = 0.3
-_LAST = ("MutatingWebhookConfiguration",)
+_FIRST = ("MutatingWebhookConfiguration",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,7 @@ class Tried:
     """What the API server answered to an object, first for real and then once more dry."""
 
     object: Object
-    applied: Answer
-    again: Answer
+    answers: tuple[Answer, Answer]
 
 
 @dataclass(slots=True)
@@ -122,7 +121,7 @@ def _try(api: Client, paths: Paths, item: Registered) -> Tried:
     manifest = {key: value for key, value in item.inputs.items() if not key.startswith("__")}
     asked = Object(paths.of(manifest), manifest, item.type.endswith("Patch"))
     applied = _patch(api, asked, STRICT)
-    return Tried(asked, applied, _patch(api, asked, f"{STRICT}&dryRun=All"))
+    return Tried(asked, (applied, _patch(api, asked, f"{STRICT}&dryRun=All")))
 
 
 def _patch(api: Client, asked: Object, query: str) -> Answer:
@@ -131,9 +130,9 @@ def _patch(api: Client, asked: Object, query: str) -> Answer:
 
 def _remove(api: Client, objects: list[Object]) -> None:
     """Delete what was made, first what would keep others from going; take off what was patched."""
-    # A webhook that nobody serves refuses what the rest's controllers do.
-    ordered = sorted(objects[::-1], key=lambda item: item.manifest["kind"] not in _LAST)
-    for item in ordered:
+    backwards = objects[::-1]
+    # A webhook that nobody serves refuses what the controllers of others do.
+    for item in sorted(backwards, key=lambda item: item.manifest["kind"] not in _FIRST):
         if not item.patch:
             api.delete(f"{item.path}?propagationPolicy=Background")
             continue
