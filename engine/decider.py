@@ -21,6 +21,8 @@ from engine.metrics.metrics import UNKNOWN, Metrics
 from engine.policy.table import Snapshot
 
 NOT_RECORDED = 0
+# Half the time that a named tuple's own constructor takes.
+_new = tuple.__new__
 
 _log = logging.getLogger(__name__)
 
@@ -100,13 +102,15 @@ class Decider:
         # When a record last could not be appended (``time.monotonic``).
         self.failed_at = -math.inf
         self._append = spool.append
+        self._observe = metrics.observe
+        self._cells = metrics.cells
 
     def prepare(self, request: Request, layer: str) -> Prepared:
         """The answer to a request under the present view, not yet recorded."""
         view = self.view
         answer = evaluate(view.snapshot, view.locations, request)
         outcome = encode(outcome_of(request, answer, layer))
-        return Prepared(answer, outcome, self.counter(request, answer), request)
+        return _new(Prepared, (answer, outcome, self.counter(answer), request))
 
     def append(self, prepared: Prepared, started: int) -> int:
         """Record an answer that was asked for at ``started`` (``perf_counter_ns``).
@@ -119,8 +123,8 @@ class Decider:
         except OSError as error:
             self._lost(prepared, error)
             return NOT_RECORDED
-        self.metrics.bump(prepared.counter)
-        self.metrics.observe(perf_counter_ns() - started)
+        self._cells[prepared.counter] += 1
+        self._observe(perf_counter_ns() - started)
         return sequence
 
     def decide(self, request: Request, layer: str) -> Decided:
@@ -142,18 +146,18 @@ class Decider:
             return False
         return True
 
-    def counter(self, request: Request, answer: Answer) -> int:
+    def counter(self, answer: Answer) -> int:
         """The counter of an answer, under the identities that the policy declares."""
         return self.metrics.counter(
             answer.verdict,
-            (request.source or UNKNOWN) if answer.source_known else UNKNOWN,
-            (request.destination or UNKNOWN) if answer.destination_known else UNKNOWN,
+            answer.source or UNKNOWN,
+            answer.destination or UNKNOWN,
         )
 
     def _lost(self, prepared: Prepared, error: OSError) -> None:
         self.not_appended(error)
         refused = prepared.refused
-        self.metrics.bump(self.counter(prepared.request, refused))
+        self.metrics.bump(self.counter(refused))
         self.metrics.lost(refused.verdict)
 
     def not_appended(self, error: OSError) -> None:
@@ -170,19 +174,13 @@ def known(snapshot: Snapshot, party: str | None) -> str:
 
 def outcome_of(request: Request, answer: Answer, layer: str) -> Outcome:
     """What is recorded of an answer. What the policy declares needs no cleaning."""
-    source, destination = request.source, request.destination
-    return Outcome(
-        answer.verdict,
-        answer.would_be,
-        answer.phase,
-        source if answer.source_known else clean(source),
-        clean(request.pod),
-        clean(request.node),
-        destination or UNKNOWN if answer.destination_known else clean(destination) or UNKNOWN,
-        request.port,
-        answer.rule,
-        answer.reason,
-        layer,
-        answer.revision,
-        clean(request.on_behalf_of),
-    )
+    source, destination, port, pod, node, _, _, behalf = request
+    verdict, would_be, phase, _, rule, reason, revision, caller, called = answer
+    source = caller or clean(source)
+    destination = called or clean(destination) or UNKNOWN
+    if pod is not None or node is not None or behalf is not None:
+        pod, node, behalf = clean(pod), clean(node), clean(behalf)
+    # In the order of ``Outcome``'s columns; a third of the time that ``Outcome(...)`` takes.
+    connection = source, pod, node, destination, port
+    why = rule, reason, layer, revision, behalf
+    return _new(Outcome, (verdict, would_be, phase, *connection, *why))

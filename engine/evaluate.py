@@ -9,13 +9,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from engine.locate import Locations
-from engine.policy.table import NOBODY, Snapshot
+from engine.policy.table import Snapshot
 from zt.decide import Reason, Verdict
 from zt.effective import EXTERNAL
 from zt.model import Phase
 
 _ENFORCE = Phase.ENFORCE
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
+_new = tuple.__new__
 
 
 class Objection(StrEnum):
@@ -59,6 +60,7 @@ class Answer(NamedTuple):
     """``verdict`` is what holds now, ``would_be`` what will once the destination is enforced.
 
     ``rule`` is the one that grants the connection, also where an objection denies it all the same.
+    ``source`` and ``destination`` are the parties that the policy declares, ``None`` for others.
     """
 
     verdict: Verdict
@@ -68,33 +70,30 @@ class Answer(NamedTuple):
     rule: str
     reason: Reason | Objection
     revision: str
-    source_known: bool
-    destination_known: bool
+    source: str | None
+    destination: str | None
 
 
 def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
     """Answer a request."""
-    destination = request.destination or ""
-    would_be, rule, reason, caller, called = snapshot.table.rule(
-        request.source or "", destination, request.port
-    )
+    source, destination, port, _, _, _, objection, _ = request
+    table = snapshot.table
+    would_be, rule, reason, caller, called = table.rule(source or "", destination or "", port)
     # A call to the outside is enforced by the source's own sidecar.
-    enforcer = caller if destination.startswith(EXTERNAL) else called
-    phase = snapshot.table.phase_at(enforcer) or _ENFORCE
+    outward = destination is not None and destination.startswith(EXTERNAL)
+    phase = table.phases[caller if outward else called] or _ENFORCE
     enforced = phase is _ENFORCE or is_enforced(phase, locations, request)
-    objection = request.objection if snapshot.loaded else Objection.NO_POLICY
+    why: Reason | Objection = reason
+    if not snapshot.loaded:
+        objection = Objection.NO_POLICY
     if objection is not None:
-        would_be = _DENY
-    return Answer(
-        would_be if enforced else _ALLOW,
-        would_be,
-        phase,
-        enforced,
-        rule,
-        objection or reason,
-        snapshot.revision,
-        caller != NOBODY,
-        called != NOBODY,
+        would_be, why = _DENY, objection
+    verdict = would_be if enforced else _ALLOW
+    names = table.names
+    parties = names[caller], names[called]
+    # Half the time that ``Answer(...)`` takes.
+    return _new(
+        Answer, (verdict, would_be, phase, enforced, rule, why, snapshot.revision, *parties)
     )
 
 

@@ -35,6 +35,8 @@ from engine.tls import SvidFiles
 _POLL = 0.25
 # Seconds that a thread may keep the loop from answering at a time.
 _SWITCH = 0.0005
+# Objects made and kept, before the collector looks at the young ones.
+_COLLECT_AFTER = 50_000
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +150,10 @@ def _say_ports(sockets: Sockets) -> None:
 
 
 def _freeze() -> None:
-    """What was made until now stays: the collector need not look at it again."""
+    """What was made until now stays: the collector need not look at it again.
+
+    Nor often at what comes: a question makes objects by the dozen, and hardly ever a cycle.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)

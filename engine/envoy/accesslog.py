@@ -150,8 +150,8 @@ class Reports:
         if not decider.record(request, answer, layer):
             return False
         # A name that an objection speaks against may be anyone's.
-        proven = request if request.objection is None else request._replace(source=None)
-        decider.metrics.bump(decider.counter(proven, answer))
+        proven = answer if request.objection is None else answer._replace(source=None)
+        decider.metrics.bump(decider.counter(proven))
         if request.source is None:
             decider.metrics.refused_without_identity(answer.reason)
         return True

@@ -77,11 +77,10 @@ class _Known:
             )
             for http in (False, True)
         )
-        declared = prepared.answer.source_known and prepared.request.source is not None
-        self.source = prepared.request.source if declared else None
+        self.source = prepared.answer.source
         self.address = address
         # When its certificate is looked at next, if it has a name to count it under.
-        self.look = 0.0 if declared else math.inf
+        self.look = math.inf if self.source is None else 0.0
 
 
 class Authorization:

@@ -12,13 +12,14 @@ import orjson
 
 from engine.audit.outcome import id_prefix, id_rest
 from engine.decider import Decider, Prepared
-from engine.evaluate import Answer, Request
+from engine.evaluate import Request
 from engine.http.callers import Action, Caller, allowed, reason_of
 from engine.http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused
 from engine.http.questions import LAYER, about, constant, parse, parse_batch
 
-# Answers that are remembered while policy and locations stay: an attacker must not grow it.
-_REMEMBERED = 1 << 14
+# Answers that are remembered while policy and locations stay: an attacker must not grow it, and
+# what is in the processor's caches answers sooner than more of it would.
+_REMEMBERED = 1 << 12
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _SERVED = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
 _PHRASES = {
@@ -29,6 +30,9 @@ _PHRASES = {
     422: b"Unprocessable Content",
     500: b"Internal Server Error",
 }
+
+# Half the time that a named tuple's own constructor takes.
+_new = tuple.__new__
 
 _log = logging.getLogger(__name__)
 
@@ -61,18 +65,22 @@ class Answerer:
     def __init__(self, decider: Decider) -> None:
         """Answer with a decider."""
         self._decider = decider
+        # For the connections: heads of questions that have been parsed, and the length of the body.
+        self.heads: dict[bytes, int] = {}
         self._view: object = None
-        self._known: dict[Request, _Known] = {}
+        # By the body of a question: most callers write the same question in the same way.
+        self._known: dict[bytes, _Known] = {}
         self._identified = b',"decisionId":"' + id_prefix(decider.spool.writer).encode()
 
     def one(self, body: bytes, caller: Caller, settled: Callable[[], None]) -> bytes | Pending:
         """Answer /v1/evaluate; ``settled`` is called once a pending response is there."""
+        started = perf_counter_ns()
         try:
-            started = perf_counter_ns()
-            request = parse(body)
+            known = self._remembered(body)
+            request = known.prepared.request if known else parse(body)
             if not caller.local and (problem := self._objection(caller, [request])):
                 return problem_response(problem)
-            told = self._tell(request, started)
+            told = self._tell(known or self._learn(body, request), started)
         except Refused as refused:
             return problem_response(refused.problem)
         except Exception:  # noqa: BLE001 - whatever it is, others are answered
@@ -88,7 +96,7 @@ class Answerer:
             requests = parse_batch(body)
             if not caller.local and (problem := self._objection(caller, requests)):
                 return problem_response(problem)
-            all_told = [self._tell(request, perf_counter_ns()) for request in requests]
+            all_told = [self._tell(self._answer(one), perf_counter_ns()) for one in requests]
         except Refused as refused:
             return problem_response(refused.problem)
         except Exception:  # noqa: BLE001 - whatever it is, others are answered
@@ -113,24 +121,27 @@ class Answerer:
                 return problem
         return None
 
-    def _tell(self, request: Request, started: int) -> _Told:
-        """Decide a request and append its record."""
-        decider = self._decider
-        if self._view is not decider.view:
-            self._view, self._known = decider.view, {}
-        known = self._known.get(request) or self._learn(request)
-        sequence = decider.append(known.prepared, started)
-        return _Told(known, sequence, (perf_counter_ns() - started) // 1000)
+    def _tell(self, known: _Known, started: int) -> _Told:
+        """Append the record of an answer."""
+        sequence = self._decider.append(known.prepared, started)
+        return _new(_Told, (known, sequence, (perf_counter_ns() - started) // 1000))
 
-    def _learn(self, request: Request) -> _Known:
+    def _remembered(self, body: bytes) -> _Known | None:
+        """The answer to a question that was asked before, under the present view."""
+        if self._view is not self._decider.view:
+            self._view, self._known = self._decider.view, {}
+        return self._known.get(body)
+
+    def _learn(self, body: bytes, request: Request) -> _Known:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        prepared = self._decider.prepare(request, LAYER)
-        known = self._known[request] = _Known(prepared, self._beginning(prepared.answer))
+        known = self._known[body] = self._answer(request)
         return known
 
-    def _beginning(self, answer: Answer) -> bytes:
-        return orjson.dumps(constant(answer))[:-1] + self._identified
+    def _answer(self, request: Request) -> _Known:
+        prepared = self._decider.prepare(request, LAYER)
+        beginning = orjson.dumps(constant(prepared.answer))[:-1] + self._identified
+        return _new(_Known, (prepared, beginning))
 
     def _json(self, told: _Told, *, safe: bool) -> bytes:
         """The JSON of an answer; one whose record is not there, or not safe, is refused."""

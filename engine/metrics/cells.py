@@ -25,6 +25,7 @@ from engine.metrics.histogram import HEAD_BYTES, HISTOGRAM_CELLS
 SERIES_LIMIT = 1 << 16
 FIRST = HISTOGRAM_CELLS
 SIZE = 8 * (FIRST + SERIES_LIMIT)
+NAMES_CHUNK = 1 << 18  # bytes by which the list of names grows
 _CELLS, _NAMES = ".cells", ".names"
 _NOWHERE = -1
 _MODE = 0o640
@@ -50,8 +51,8 @@ class Cells:
 
     def __init__(self, folder: Path | None) -> None:
         """Take over what a dead process left, or begin at nothing."""
-        self._lock = self._names = _NOWHERE
-        self._length = 0
+        self._lock = _NOWHERE
+        self._list: _Names | None = None
         self.names: list[Series] = list(FIXED)
         memory: mmap.mmap | bytearray
         try:
@@ -62,8 +63,13 @@ class Cells:
         self.values = memoryview(memory).cast("Q")
 
     def add(self, series: Series) -> int | None:
-        """The cell of a new series; ``None`` if there are too many, or it can't be written."""
-        if len(self.names) == SERIES_LIMIT or not self._written(orjson.dumps(series) + b"\n"):
+        """The cell of a new series; ``None`` if there are too many, or it can't be written.
+
+        A name goes to the list before its cell is used.
+        """
+        if len(self.names) == SERIES_LIMIT:
+            return None
+        if self._list is not None and not self._list.add(orjson.dumps(series) + b"\n"):
             return None
         self.names.append(series)
         return FIRST + len(self.names) - 1
@@ -79,23 +85,9 @@ class Cells:
     def close(self) -> None:
         """Leave the file to whoever comes next."""
         self.values.release()
-        for descriptor in (self._names, self._lock):
-            if descriptor != _NOWHERE:
-                os.close(descriptor)
-
-    def _written(self, line: bytes) -> bool:
-        """A name goes to the list before its cell is used, and whole or not at all."""
-        if self._names == _NOWHERE:
-            return True
-        try:
-            written = os.write(self._names, line)
-            if written != len(line):
-                os.ftruncate(self._names, self._length)
-                return False
-        except OSError:
-            return False
-        self._length += written
-        return True
+        if self._list is not None:
+            self._list.close()
+            os.close(self._lock)
 
     def _claim(self, folder: Path) -> mmap.mmap:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,15 +95,49 @@ class Cells:
         # A hole in a mapped file would be a SIGBUS on the day when the disk is full.
         os.posix_fallocate(self._lock, 0, SIZE)
         memory = mmap.mmap(self._lock, SIZE)
-        self._names = os.open(path.with_suffix(_NAMES), os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
-        known, self._length = _parsed(path.with_suffix(_NAMES).read_bytes())
+        descriptor = os.open(path.with_suffix(_NAMES), os.O_RDWR | os.O_CREAT, _MODE)
+        known, length = _parsed(path.with_suffix(_NAMES).read_bytes())
         self.names.extend(known)
-        os.ftruncate(self._names, self._length)
+        self._list = _Names(descriptor, length)
         # After a power cut the cells may know of more than the names do.
         nameless = 8 * (FIRST + len(self.names))
         if memory[nameless:].strip(b"\0"):
             memory[nameless:] = bytes(SIZE - nameless)
         return memory
+
+
+class _Names:
+    """The end of a list of names: a mapped file, so that a name costs no system call."""
+
+    def __init__(self, descriptor: int, length: int) -> None:
+        """Go on after so many bytes; what is behind them goes."""
+        os.ftruncate(descriptor, length)
+        self._descriptor = descriptor
+        self._length = self._room = length
+        self._memory: mmap.mmap | bytearray = bytearray()
+
+    def add(self, line: bytes) -> bool:
+        """Append a name; whether there was room for it."""
+        end = self._length + len(line)
+        if end > self._room and not self._grow(end):
+            return False
+        self._memory[self._length : end] = line
+        self._length = end
+        return True
+
+    def close(self) -> None:
+        """Leave the file as it is."""
+        os.close(self._descriptor)
+
+    def _grow(self, least: int) -> bool:
+        room = least + NAMES_CHUNK
+        try:
+            os.posix_fallocate(self._descriptor, 0, room)
+            self._memory = mmap.mmap(self._descriptor, room)
+        except OSError:
+            return False
+        self._room = room
+        return True
 
 
 def readings(folder: Path) -> Iterator[Reading]:
@@ -158,10 +184,13 @@ def _candidates(folder: Path) -> Iterator[Path]:
 
 
 def _parsed(content: bytes) -> tuple[list[Series], int]:
-    """The names in a file up to the first that is not whole, and how many bytes they take."""
+    """The names in a file up to the first that is not whole, and how many bytes they take.
+
+    What no name has been written to is zeros.
+    """
     names: list[Series] = []
     length = 0
-    for line in content.splitlines(keepends=True):
+    for line in content.partition(b"\0")[0].splitlines(keepends=True):
         try:
             names.append(tuple(orjson.loads(line)))
         except ValueError:

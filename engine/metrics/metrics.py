@@ -26,13 +26,15 @@ from engine.metrics.rotations import Rotations
 from zt.decide import Verdict
 
 UNKNOWN = "unknown"
+_LABELS = {verdict: verdict.lower() for verdict in Verdict}
 
 
 class Metrics:
     """The counters of this process, to be made after a fork. Not for several threads.
 
     ``folder`` is where the processes of an evaluator keep theirs side by side; ``None`` is memory
-    that nobody else sees. ``observe`` notes how long a decision took, in nanoseconds.
+    that nobody else sees. ``observe`` notes how long a decision took, in nanoseconds; ``cells``
+    holds the counters, for who counts so often that ``bump`` would take its time.
     """
 
     observe: Callable[[int], None]
@@ -40,18 +42,18 @@ class Metrics:
     def __init__(self, folder: Path | None = None) -> None:
         """Count on where a process that ended stopped."""
         self._cells = Cells(folder)
-        self._values = self._cells.values
+        self.cells = self._cells.values
         self._indices = self._cells.indices()
         self._rotations = Rotations(folder)
-        self.observe = observer(self._values)
+        self.observe = observer(self.cells)
 
     def counter(self, verdict: Verdict, source: str, destination: str) -> int:
         """The counter of a decision, the same for the life of the process; for ``bump``."""
-        return self._index((DECISIONS, verdict.lower(), source, destination))
+        return self._index((DECISIONS, _LABELS[verdict], source, destination))
 
     def bump(self, counter: int) -> None:
         """Count one more."""
-        self._values[counter] += 1
+        self.cells[counter] += 1
 
     def lost(self, verdict: Verdict) -> None:
         """Count a decision that was given without a record, if it let a connection pass."""
@@ -83,7 +85,7 @@ class Metrics:
         return self._cells.reading()
 
     def _count(self, *series: str) -> None:
-        self._values[self._index(series)] += 1
+        self.cells[self._index(series)] += 1
 
     def _index(self, series: Series) -> int:
         """The cell of a series: its own, or one that many share."""

@@ -39,7 +39,7 @@ MULTIPLIER = 0x9E3779B97F4A7C15
 PHASES: tuple[Phase | None, ...] = (None, *Phase)
 MAX_SELECTORS = 1 << 24
 
-_MAGIC = b"ZTTABLE3"
+_MAGIC = b"ZTTABLE4"
 _SECTIONS = 8
 _HEADER = struct.Struct("<8sI4x")
 _SIZES = struct.Struct(f"<{_SECTIONS}Q")
@@ -167,11 +167,21 @@ def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> tuple[array[int
     for party, ports in table.ports.items():
         for port in ports:
             put(numbers[party] << 40 | port, 0)
-    for (source, destination, port), rule in table.grants.items():
+    for edge, rule in table.grants.items():
+        source, destination, port = edge
         # A rule may name parties that nobody declares: no party has them for a selector.
-        if source in numbers and destination in numbers:
+        if source in numbers and destination in numbers and _can_be(table, *edge):
             put(numbers[source] << 40 | numbers[destination] << 16 | port, rule)
     return keys, rules
+
+
+def _can_be(table: DecisionTable, source: str, destination: str, port: int) -> bool:
+    """Whether a grant between two parties can ever hold, so that one that is found does.
+
+    Nobody calls itself, and nobody a port that is not declared. Of patterns it can't be known here.
+    """
+    ports = table.ports.get(destination)
+    return ports is None or (source != destination and port in ports)
 
 
 def _capacity(entries: int) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from engine.locate import Surroundings
 from engine.policy.layout import (
@@ -35,16 +34,12 @@ NOBODY = -1
 # Looked up once: a member of an enum costs as much as a probe.
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
 _RULE, _NO_RULE, _PORT_NOT_DECLARED = Reason.RULE, Reason.NO_RULE, Reason.PORT_NOT_DECLARED
+_UNKNOWN_SOURCE, _UNKNOWN_DESTINATION = Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION
 
 
-class Ruling(NamedTuple):
-    """A decision, and the numbers of the parties in its table (``NOBODY`` for no party)."""
-
-    verdict: Verdict
-    rule: str
-    reason: Reason
-    source: int
-    destination: int
+# A verdict, its rule and reason, and the numbers of source and destination in the table (``NOBODY``
+# for no party). A plain tuple: to name its parts would cost as much as to find them.
+Ruling = tuple[Verdict, str, Reason, int, int]
 
 
 class Table:
@@ -59,36 +54,39 @@ class Table:
         sections = sections_of(content)
         self.facts: Facts = sections.facts
         self._strings = sections.strings
-        self._names = sections.names
+        self._offsets = sections.names
         self._keys = sections.grant_keys
         self._grants = sections.grant_rules
         self._mask = len(sections.grant_keys) - 1
         self._shift = 64 - self._mask.bit_length()
-        self._phases = sections.phases
         self._parties = len(sections.phases)
-        self._numbers = {name: number for number, name in enumerate(_parties(sections))}
-        self._selectors = _selectors(sections)
+        names = _parties(sections)
+        self._numbers = {name: number for number, name in enumerate(names)}
+        # By number; ``NOBODY`` is the last. Counters and answers share these texts.
+        self.names: list[str | None] = [*names, None]
+        self.phases: list[Phase | None] = [*map(PHASES.__getitem__, sections.phases), None]
+        self._patterns = _patterns(sections)
 
     def decide(self, source: str, destination: str, port: int) -> Decision:
         """Decide one connection, as ``zt.decide.decide`` does."""
-        ruling = self.rule(source, destination, port)
-        return Decision(ruling.verdict, ruling.rule, ruling.reason)
+        verdict, rule, reason, _, _ = self.rule(source, destination, port)
+        return Decision(verdict, rule, reason)
 
     def rule(self, source: str, destination: str, port: int) -> Ruling:
         """Decide one connection, and say whom the table knows."""
         caller = self._numbers.get(source, NOBODY)
         called = self._numbers.get(destination, NOBODY)
         if caller == NOBODY:
-            return Ruling(_DENY, DEFAULT_RULE, Reason.UNKNOWN_SOURCE, caller, called)
+            return _DENY, DEFAULT_RULE, _UNKNOWN_SOURCE, caller, called
         if called == NOBODY:
-            return Ruling(_DENY, DEFAULT_RULE, Reason.UNKNOWN_DESTINATION, caller, called)
-        # A party's own selector is its number + 1; destination selector 0 is "declares the port".
-        if not 0 <= port <= MAX_PORT or self._find((called + 1) << 40 | port) == EMPTY:
-            return Ruling(_DENY, DEFAULT_RULE, _PORT_NOT_DECLARED, caller, called)
-        rule = EMPTY if caller == called else self._first_rule(caller, called, port)
-        if rule == EMPTY:
-            return Ruling(_DENY, DEFAULT_RULE, _NO_RULE, caller, called)
-        return Ruling(_ALLOW, self._name(self._parties + rule), _RULE, caller, called)
+            return _DENY, DEFAULT_RULE, _UNKNOWN_DESTINATION, caller, called
+        if not 0 <= port <= MAX_PORT:
+            return _DENY, DEFAULT_RULE, _PORT_NOT_DECLARED, caller, called
+        rule = self._first_rule(caller, called, port)
+        if rule != EMPTY:
+            return _ALLOW, self._name(self._parties + rule), _RULE, caller, called
+        reason = _NO_RULE if self._declares_port(called, port) else _PORT_NOT_DECLARED
+        return _DENY, DEFAULT_RULE, reason, caller, called
 
     def declares(self, party: str) -> bool:
         """Whether the policy declares a SPIFFE ID, or ``external:<name>``."""
@@ -96,11 +94,7 @@ class Table:
 
     def phase(self, party: str) -> Phase | None:
         """The phase of a service; ``None`` of anything else."""
-        return self.phase_at(self._numbers.get(party, NOBODY))
-
-    def phase_at(self, number: int) -> Phase | None:
-        """The phase of a party by its number."""
-        return None if number == NOBODY else PHASES[self._phases[number]]
+        return self.phases[self._numbers.get(party, NOBODY)]
 
     def parties(self) -> Iterator[str]:
         """All declared parties."""
@@ -108,14 +102,21 @@ class Table:
 
     def _first_rule(self, caller: int, called: int, port: int) -> int:
         """The first rule in order that grants it; ``EMPTY`` if none does."""
-        sources, destinations = self._selectors[caller], self._selectors[called]
-        if len(sources) == len(destinations) == 1:
+        patterns = self._patterns
+        if caller not in patterns and called not in patterns:
+            # A party's own selector is its number + 1.
             return self._find((caller + 1) << 40 | (called + 1) << 16 | port)
+        if caller == called or not self._declares_port(called, port):
+            return EMPTY
         return min(
             self._find(source << 40 | destination << 16 | port)
-            for source in sources
-            for destination in destinations
+            for source in patterns.get(caller, (caller + 1,))
+            for destination in patterns.get(called, (called + 1,))
         )
+
+    def _declares_port(self, called: int, port: int) -> bool:
+        """Whether a party declares a port: with what it declares, it is filed as a source."""
+        return self._find((called + 1) << 40 | port) != EMPTY
 
     def _find(self, key: int) -> int:
         """What is filed under a key; ``EMPTY`` if nothing is."""
@@ -128,7 +129,7 @@ class Table:
         return EMPTY
 
     def _name(self, number: int) -> str:
-        return str(self._strings[self._names[number] : self._names[number + 1]], "utf-8")
+        return str(self._strings[self._offsets[number] : self._offsets[number + 1]], "utf-8")
 
 
 def _parties(sections: Sections) -> list[str]:
@@ -141,10 +142,14 @@ def _parties(sections: Sections) -> list[str]:
     return [encoded[start:end].decode() for start, end in pairwise(offsets)]
 
 
-def _selectors(sections: Sections) -> list[tuple[int, ...]]:
-    """The selectors of each party."""
-    offsets, selectors = sections.selector_offsets.tolist(), sections.selectors.tolist()
-    return [tuple(selectors[start:end]) for start, end in pairwise(offsets)]
+def _patterns(sections: Sections) -> dict[int, tuple[int, ...]]:
+    """The selectors of each party that a pattern names, too: most have but their own."""
+    selectors, offsets = sections.selectors, sections.selector_offsets.tolist()
+    return {
+        number: tuple(selectors[start:end])
+        for number, (start, end) in enumerate(pairwise(offsets))
+        if end - start > 1
+    }
 
 
 @dataclass(frozen=True, slots=True)

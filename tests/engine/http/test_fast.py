@@ -59,8 +59,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(desk: Desk) -> AsyncIterator[Served]:
-    front = partial(Front, Answerer(desk.decider), local=True)
+async def served(desk: Desk, answerer: Answerer | None = None) -> AsyncIterator[Served]:
+    front = partial(Front, answerer or Answerer(desk.decider), local=True)
     config = uvicorn.Config(application(), lifespan="off", access_log=False, log_config=None)
     config.load()
     server = uvicorn.Server(config)
@@ -179,6 +179,75 @@ async def test_what_stands_behind_a_question_for_the_application_is_asked_again(
         assert b"decisionId" in body
         assert await reader.read() == b""
         writer.close()
+
+
+BODY = json.dumps(QUESTION).encode()
+CHUNKED = b"POST /v1/evaluate HTTP/1.1\r\nHost: zt\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (asked(), 1),
+        (asked() + asked(port=1), 2),
+        (asked() + b"GET /other HTTP/1.1\r\nHost: zt\r\n\r\n", 1),
+        (CHUNKS, 1),
+        (CHUNKS + asked(), 2),
+        (post(b"{}"), 1),
+        (post(BODY, "/v1/evaluate", "Connection: close"), 1),
+        (post(BODY, "/v1/evaluate", "Content-Length: 3"), 1),
+        (post(BODY).replace(b"\r\n", b"\n"), 1),
+        (post(b'{"requests":[%b]}' % BODY, "/v1/evaluate:batch"), 1),
+    ],
+)
+async def test_what_was_asked_in_the_same_way_before_is_answered_in_the_same_way(
+    desk: Desk, sent: bytes, answers: int
+) -> None:
+    """Heads are parsed once. Whatever was parsed before, each request means what it says."""
+    async with served(desk) as at:
+        await exchange(at, asked())
+        first, again = [await exchange(at, sent, answers) for _ in range(2)]
+        known = await exchange(at, asked(port=1))
+    assert [status for status, _ in first] == [status for status, _ in again]
+    assert [said(body) for _, body in first] == [said(body) for _, body in again]
+    assert said(known[0][1]) == {**said(known[0][1]), "reason": "port_not_declared"}
+
+
+async def test_a_known_head_may_come_in_two_parts_or_with_more(desk: Desk) -> None:
+    async with served(desk) as at:
+        await exchange(at, asked())
+        reader, writer = await at.connect()
+        for part in (asked()[:-5], asked()[-5:] + asked()[:40], asked()[40:]):
+            writer.write(part)
+            await asyncio.sleep(0.02)
+        found = [await response(reader) for _ in range(2)]
+        writer.close()
+    assert [(status, json.loads(body)["decision"]) for status, _, body in found] == [
+        (200, "ALLOW"),
+        (200, "ALLOW"),
+    ]
+
+
+async def test_heads_are_not_remembered_without_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "_HEADS", 4)
+    answerer = Answerer(desk.decider)
+    async with served(desk, answerer) as at:
+        for number in range(20):
+            ((status, _),) = await exchange(at, post(BODY, "/v1/evaluate", f"X: {number}"))
+            assert status == 200
+            assert 1 <= len(answerer.heads) <= 4
+
+
+def said(body: bytes) -> dict[str, object]:
+    """An answer without what is of this time alone."""
+    answer = json.loads(body)
+    for one in answer.get("answers", [answer]):
+        for name in ("decisionId", "latency_us"):
+            one.pop(name, None)
+    return dict(answer)
 
 
 async def test_a_batch(desk: Desk) -> None:

@@ -58,15 +58,24 @@ def test_a_name_that_cannot_be_written_gets_no_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = Cells(tmp_path)
-    write = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda file, line: write(file, line[:3]))
-        assert mine.add(A) is None
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", _full)
+        patch.setattr(os, "posix_fallocate", _full)
         assert mine.add(A) is None
     mine.values[index(mine.add(B))] += 1
     assert counted(tmp_path) == [{B: 1}]
+
+
+def test_the_list_of_names_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "NAMES_CHUNK", 16)
+    mine = Cells(tmp_path)
+    for number in range(50):
+        mine.values[index(mine.add((f"zt_{number}", "x" * number)))] = number
+    assert counted(tmp_path) == [{(f"zt_{number}", "x" * number): number for number in range(50)}]
+    mine.close()
+    again = Cells(tmp_path)
+    assert len(again.names) == len(FIXED) + 50
+    again.values[index(again.add(A))] = 1
+    assert counted(tmp_path)[0][A] == 1
 
 
 def test_there_are_cells_for_so_many_series_and_no_more() -> None:
@@ -88,5 +97,5 @@ def test_without_a_usable_folder_cells_are_in_memory(
     assert "kept in memory" in caplog.text
 
 
-def _full(_file: int, _line: bytes) -> int:
+def _full(_file: int, _start: int, _length: int) -> int:
     raise OSError(28, "No space left on device")
