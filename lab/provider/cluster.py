@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from lab.provider.values import Json
 NOT_FOUND, CONFLICT = 404, 409
 _WARNING = re.compile(r'299 \S+ "(.*)"')
 _APPLY = "application/apply-patch+yaml"
+_BUSY_RETRIES, _LONGEST_WAIT = 10, 5.0
 _JSON_PATCH = "application/json-patch+json"
 
 
@@ -171,10 +173,11 @@ class Cluster:
         body: Any = None,  # noqa: ANN401 - any JSON
         content: str = "application/json",
     ) -> Json:
+        request = self.http.build_request(
+            method, path, params=query, json=body, headers={"Content-Type": content}
+        )
         try:
-            answer = self.http.request(
-                method, path, params=query, json=body, headers={"Content-Type": content}
-            )
+            answer = patiently(self.http, request)
         except httpx.HTTPError as error:
             raise Refused(0, "Unreachable", f"the API server gave no answer: {error}") from None
         if not answer.is_success:
@@ -193,6 +196,20 @@ class Cluster:
             raise Refused(
                 answer.status_code, "Warning", "; ".join(warning.text for warning in warnings)
             )
+
+
+def patiently(http: httpx.Client, request: httpx.Request) -> httpx.Response:
+    """Ask again while the API server asks for time, as it does when kinds come and go.
+
+    Raises:
+        httpx.HTTPError: if there is no answer.
+    """
+    for _ in range(_BUSY_RETRIES):
+        answer = http.send(request)
+        if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            return answer
+        time.sleep(min(_LONGEST_WAIT, float(answer.headers.get("Retry-After", 1))))
+    return http.send(request)
 
 
 def _refusal(answer: httpx.Response) -> Refused:

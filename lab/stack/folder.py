@@ -71,7 +71,8 @@ def opened(
         secrets_provider="passphrase",
         env_vars={
             **engine.environment,
-            "PULUMI_BACKEND_URL": engine.state.as_uri(),
+            # Attributes beside a state are written in two steps: a kill between them would lose it.
+            "PULUMI_BACKEND_URL": f"{engine.state.as_uri()}?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(engine.passphrase),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         },

@@ -2,11 +2,13 @@
 
 The state says of such a creation that it was begun. Whether the object is there only the API server
 knows; to make it once more would fail, since what exists is never taken over unasked.
+`pulumi refresh --import-pending-creates` only forgets it (3.259), so the state itself is completed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pulumi import automation
@@ -14,50 +16,55 @@ from pulumi import automation
 from lab.provider.cluster import NOT_FOUND, Cluster, Refused
 from zt.wellknown import MANAGED_BY
 
+Json = dict[str, Any]
+# Whether a creation got as far as the object: by type token and ID.
+IsThere = Callable[[str, str], bool]
 _PATCH = "Patch"
 
 
 def resume(stack: automation.Stack, cluster: Cluster) -> tuple[str, ...]:
-    """Take up what an interrupted run left: its lock, and creations of unknown end.
+    """Release the lock, and settle what was begun: what was made is the stack's, the rest is not.
 
-    An object that such a creation made is the stack's; one that was not made is made by the next
-    ``up``. Returns the IDs of those that were there.
+    The next ``up`` makes what is missing. Returns the URNs of what had been made.
 
     Raises:
         automation.CommandError: if the engine can't.
+        Refused: if the API server can't be asked.
     """
     stack.cancel()
-    found = {
-        urn: identity
-        for urn, type_, identity in _pending(stack)
-        if not type_.endswith(_PATCH) and _is_ours(cluster, type_, identity)
-    }
-    arguments = [word for pair in found.items() for word in pair]
-    if arguments:
-        _run(stack, ["--skip-pending-creates", *_each("--import-pending-creates", arguments)])
-    _run(stack, ["--clear-pending-creates"])
-    return tuple(sorted(found.values()))
+    exported = stack.export_stack()
+    state = dict(exported.deployment or {})
+    settled, made = completed(state, lambda type_, identity: is_ours(cluster, type_, identity))
+    if settled != state:
+        stack.import_stack(automation.Deployment(exported.version, settled))
+    if made:
+        stack.refresh(color="never")  # the state has yet to learn what the objects are like
+    return made
 
 
-def _pending(stack: automation.Stack) -> list[tuple[str, str, str]]:
-    """URN, type and ID of each creation that was begun and never ended."""
-    state: Mapping[str, Any] = stack.export_stack().deployment or {}
-    begun = [
-        operation["resource"]
-        for operation in state.get("pending_operations") or ()
-        if operation["type"] == "creating"
-    ]
-    return [(item["urn"], item["type"], _identity(item["inputs"])) for item in begun]
+def completed(state: Json, is_there: IsThere) -> tuple[Json, tuple[str, ...]]:
+    """A state without anything begun, and the URNs of what was made beyond what it said.
+
+    Fields that a patch has set are none of these: to set them again does no harm.
+    """
+    settled = copy.deepcopy(state)
+    known = {item["urn"] for item in settled.get("resources") or ()}
+    made: list[str] = []
+    for item in _begun(settled):
+        if _is_made(item, is_there) and _references(item) <= known:
+            settled["resources"].append(item)
+            known.add(item["urn"])
+            made.append(item["urn"])
+    settled.pop("pending_operations", None)
+    return settled, tuple(made)
 
 
-def _identity(inputs: Mapping[str, Any]) -> str:
-    metadata = inputs["metadata"]
-    namespace = metadata.get("namespace")
-    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+def is_ours(cluster: Cluster, type_: str, identity: str) -> bool:
+    """Whether an object is there, and ours by its label: one that others made is theirs.
 
-
-def _is_ours(cluster: Cluster, type_: str, identity: str) -> bool:
-    """Whether the creation got as far as the object; one that others made is theirs."""
+    Raises:
+        Refused: if the API server can't be asked.
+    """
     namespace, _, name = identity.rpartition("/")
     _, version, kind = type_.split(":")
     try:
@@ -70,10 +77,34 @@ def _is_ours(cluster: Cluster, type_: str, identity: str) -> bool:
     return MANAGED_BY.items() <= (found["metadata"].get("labels") or {}).items()
 
 
-def _each(option: str, values: list[str]) -> list[str]:
-    return [word for value in values for word in (option, value)]
+def _begun(state: Mapping[str, Any]) -> Iterable[Json]:
+    """Resources whose creation was begun, in that order."""
+    for operation in state.get("pending_operations") or ():
+        if operation["type"] == "creating":
+            yield operation["resource"]
 
 
-def _run(stack: automation.Stack, options: list[str]) -> None:
-    """Refresh with options that the Automation API has no names for."""
-    stack._run_pulumi_cmd_sync(["refresh", "--yes", "--color=never", *options])  # noqa: SLF001
+def _is_made(item: Json, is_there: IsThere) -> bool:
+    """Whether a creation is to be taken for ended; an object gets its ID then."""
+    if not item["custom"]:
+        return True  # a component is nothing but its record
+    if not item["type"].startswith("kubernetes:") or item["type"].endswith(_PATCH):
+        return False
+    identity = _identity(item["inputs"])
+    if not is_there(item["type"], identity):
+        return False
+    item["id"] = identity
+    return True
+
+
+def _identity(inputs: Mapping[str, Any]) -> str:
+    metadata = inputs["metadata"]
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
+def _references(item: Json) -> set[str]:
+    """URNs that a state must have before this resource."""
+    provider = str(item.get("provider") or "").rpartition("::")[0]
+    found = {item.get("parent"), provider, *(item.get("dependencies") or ())}
+    return {urn for urn in found if urn}

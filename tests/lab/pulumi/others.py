@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import httpx
 
+from lab.provider.cluster import patiently
 from tests.lab.pulumi.small import Json, config_map, deployment, done, namespace_labels
 
 NAMESPACES = ("hanzo", "lux", "monitoring")
@@ -32,7 +33,7 @@ def everything(http: httpx.Client) -> Mapping[str, str]:
     return {
         f"{base}/{item['metadata'].get('namespace', '')}/{item['metadata']['name']}": _text(item)
         for base in _collections(http)
-        for item in done(http.get(base))["items"]
+        for item in done(patiently(http, http.build_request("GET", base)))["items"]
     }
 
 

@@ -53,9 +53,10 @@ def concerned(cluster: str, before: Path, after: Path) -> set[str]:
     return found
 
 
-def _compiled(cluster: str, folder: Path) -> dict[str, str]:
+def _compiled(cluster: str, folder: Path) -> dict[str, Any]:
+    """Objects by path; their comments don't get into a cluster."""
     bundle = compile_policy(load_policy(folder), cluster, datetime.now(UTC).date())
-    return {file.path: file.text() for file in bundle.files}
+    return {file.path: file.manifest() for file in bundle.files}
 
 
 def _namespaces(cluster: str, folder: Path) -> dict[str, str]:
