@@ -116,6 +116,15 @@ class _Monitor(MockMonitor):
         identity = f"{resource.name}-id" if resource.custom else ""
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identity, object=state)
 
+    def Invoke(self, request: Any) -> Any:  # noqa: N802, ANN401 - gRPC's
+        # Only of a database that is there, so never in a first preview. Pulumi's own would leave
+        # an event loop behind in this thread.
+        if request.tok == "digitalocean:index/getDatabaseCa:getDatabaseCa":
+            answer = resource_pb2.ResourceInvokeResponse()
+            getattr(answer, "return").update({"certificate": "a-certificate"})
+            return answer
+        return super().Invoke(request)  # type: ignore[no-untyped-call]
+
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802, ANN401 - gRPC's
         self.run.outputs[request.urn], _ = _plain(request.outputs)
         return empty_pb2.Empty()
@@ -124,7 +133,15 @@ class _Monitor(MockMonitor):
 _OUTPUTS: dict[str, Json] = {
     "digitalocean:index/kubernetesCluster:KubernetesCluster": {
         "kubeConfigs": [{"rawConfig": "kubeconfig-of-a-created-cluster"}]
-    }
+    },
+    # Passwords as DigitalOcean makes them.
+    "digitalocean:index/databaseCluster:DatabaseCluster": {
+        "user": "doadmin",
+        "password": "word-of-doadmin",
+        "privateHost": "private.db.example",
+        "port": 25060,
+    },
+    "digitalocean:index/databaseUser:DatabaseUser": {"password": "word-of-a-user"},
 }
 
 
