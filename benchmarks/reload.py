@@ -4,6 +4,8 @@ Two compiled tables over the same services take turns as the policy. Each answer
 the revision that it was given by, and has to be that revision's. The same load runs without and
 with changes, one after the other and several times: the ratio of the two p99s is the figure. The
 worker has a core to itself, the load and the builder share the other one.
+What the load waits for the builder there is no part of an answer, so a third run has a builder that
+works as much, on tables that nobody serves.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import argparse
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -27,10 +31,20 @@ from benchmarks.engine.ours import OURS
 from benchmarks.engine.processes import CLIENT_CORE, SERVER_CORE, family, free_port, running
 from benchmarks.engine.workload import TODAY
 from benchmarks.generate import PORTS, generated_policy
+from engine.supervisor import BUILDER_NICENESS
 from zt.compile.decisions import PATH, encode, read
 from zt.decide import DecisionTable, decide, decision_table
 from zt.effective import effective
 from zt.model import Policy
+
+
+class Kind(StrEnum):
+    """What happens meanwhile."""
+
+    UNDISTURBED = "undisturbed"
+    BESIDE = "a builder beside"
+    CHANGED = "changed every second"
+
 
 CONNECTIONS = 8
 PAUSE = 0.002
@@ -118,12 +132,24 @@ def _written(folder: Path) -> list[Path]:
     return sorted(folder.glob("version-*.json"))
 
 
-async def run(folder: Path, port: int, known: list[Version], seconds: float, changes: bool) -> Seen:  # noqa: FBT001
-    """Load for some seconds, with changes or without."""
+async def _build_beside(folder: Path, end: float) -> None:
+    """Build the versions in turn, one each second as the supervisor has it, for nobody."""
+    for version in cycle(_written(folder)):
+        if time.monotonic() > end:
+            return
+        command = ("nice", "-n", str(BUILDER_NICENESS), sys.executable, "-m", "engine.builder")
+        beside = await asyncio.create_subprocess_exec(*command, version, folder / "beside")
+        await asyncio.gather(beside.wait(), asyncio.sleep(1))
+
+
+async def run(folder: Path, port: int, known: list[Version], seconds: float, kind: Kind) -> Seen:
+    """Load for some seconds."""
     seen, end = Seen(), time.monotonic() + seconds
     tasks = [_client(port, known, seen, end) for _ in range(CONNECTIONS)]
-    if changes:
+    if kind is Kind.CHANGED:
         tasks.append(_change(folder, _written(folder), end))
+    if kind is Kind.BESIDE:
+        tasks.append(_build_beside(folder, end))
     await asyncio.gather(*tasks)
     return seen
 
@@ -147,15 +173,15 @@ def served(known: list[Version]) -> Iterator[tuple[Path, int]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measured(known: list[Version], seconds: float, rounds: int) -> dict[bool, list[Seen]]:
-    """Runs without (``False``) and with changes, taking turns."""
-    runs: dict[bool, list[Seen]] = {False: [], True: []}
+def measured(known: list[Version], seconds: float, rounds: int) -> dict[Kind, list[Seen]]:
+    """Runs of each kind, taking turns."""
+    runs: dict[Kind, list[Seen]] = {kind: [] for kind in Kind}
     os.sched_setaffinity(0, {CLIENT_CORE})
     with served(known) as (folder, port):
-        asyncio.run(run(folder, port, known, 2, changes=False))
+        asyncio.run(run(folder, port, known, 2, Kind.UNDISTURBED))
         for _ in range(rounds):
-            for changes in (False, True):
-                runs[changes].append(asyncio.run(run(folder, port, known, seconds, changes)))
+            for kind in Kind:
+                runs[kind].append(asyncio.run(run(folder, port, known, seconds, kind)))
     return runs
 
 
@@ -167,19 +193,18 @@ def main() -> None:
     options = parser.parse_args()
     known = versions(options.rules)
     runs = measured(known, options.seconds, _ROUNDS)
-    for changes, all_seen in runs.items():
+    for kind, all_seen in runs.items():
         for seen in all_seen:
             print(
-                f"{'changed every second' if changes else 'undisturbed         '}: "
+                f"{kind:20}: "
                 f"{len(seen.latencies)} answers, wrong {seen.wrong}, "
                 f"p50 {seen.quantile(0.5):.0f} us, p99 {seen.quantile(0.99):.0f} us, "
                 f"revisions {sorted(seen.revisions.values())}"
             )
-    ratios = [
-        disturbed.quantile(0.99) / quiet.quantile(0.99)
-        for quiet, disturbed in zip(runs[False], runs[True], strict=True)
-    ]
-    print("p99 changed / undisturbed:", ", ".join(f"{ratio:.2f}" for ratio in ratios))
+    for kind in (Kind.UNDISTURBED, Kind.BESIDE):
+        pairs = zip(runs[kind], runs[Kind.CHANGED], strict=True)
+        ratios = [changed.quantile(0.99) / quiet.quantile(0.99) for quiet, changed in pairs]
+        print(f"p99 changed / {kind}:", ", ".join(f"{ratio:.2f}" for ratio in ratios))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _LOOK = 0.5
 _WORKER_GRACE = 8.0
 _DRAIN_GRACE = 27.0
 _WAITING_GRACE = 3.0
-_BUILDER_NICENESS = 10
+BUILDER_NICENESS = 10
 _WORKER, _DRAINER, _BUILDER, _WATCH = "worker", "drainer", "builder", "pods"
 _AGENT, _WAITING, _WEBHOOK, _CABUNDLE = "agent", "waiting", "webhook", "cabundle"
 # Imported before anything is forked: its pages are shared, and a worker that died is soon back.
@@ -145,7 +145,7 @@ class _Policy:
     def _build(self) -> int:
         from engine.builder import build  # noqa: PLC0415 - imported by supervise, before
 
-        os.nice(_BUILDER_NICENESS)  # whoever answers goes first
+        os.nice(BUILDER_NICENESS)  # whoever answers goes first
         build(self._settings.policy_path, self._settings.policy, _today())
         return 0
 

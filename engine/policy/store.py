@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.policy.status import CURRENT, TABLE, Status, read_status
-from engine.policy.table import Snapshot, empty_snapshot, open_snapshot
+from engine.policy.table import Snapshot, at_once, empty_snapshot, open_snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -14,8 +15,12 @@ _log = logging.getLogger(__name__)
 class PolicyStore:
     """What the builder put into a folder. ``current`` is replaced, never changed."""
 
-    def __init__(self, folder: Path) -> None:
-        """Nothing is opened before ``refresh``; until then everything is DENY."""
+    def __init__(self, folder: Path, rest: Callable[[], None] = at_once) -> None:
+        """Nothing is opened before ``refresh``; until then everything is DENY.
+
+        ``rest`` is called now and then while a table is opened.
+        """
+        self._rest = rest
         self._folder = folder
         self._seen: Path | None = None
         self.current: Snapshot = empty_snapshot()
@@ -29,7 +34,7 @@ class PolicyStore:
         if target == self._seen:
             return False
         try:
-            self.current = open_snapshot(self._folder / target, TABLE)
+            self.current = open_snapshot(self._folder / target, TABLE, self._rest)
         except (OSError, ValueError) as error:
             # Tried again at the next look: the builder may have put another one there meanwhile.
             _log.error("policy revision %s stays in force: %s", self.current.revision, error)

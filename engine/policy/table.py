@@ -9,10 +9,11 @@ answers, by a test.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from engine.locate import Surroundings
 from engine.policy.layout import (
@@ -37,9 +38,16 @@ _RULE, _NO_RULE, _PORT_NOT_DECLARED = Reason.RULE, Reason.NO_RULE, Reason.PORT_N
 _UNKNOWN_SOURCE, _UNKNOWN_DESTINATION = Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION
 
 
+_STRETCH = 256
+_T = TypeVar("_T")
+
 # A verdict, its rule and reason, and the numbers of source and destination in the table (``NOBODY``
 # for no party). A plain tuple: to name its parts would cost as much as to find them.
 Ruling = tuple[Verdict, str, Reason, int, int]
+
+
+def at_once() -> None:
+    """Take no rest."""
 
 
 class Table:
@@ -49,8 +57,11 @@ class Table:
         ValueError: if it is not.
     """
 
-    def __init__(self, content: bytes | mmap.mmap) -> None:
-        """Look at the file; of its contents, only the parties' names are read."""
+    def __init__(self, content: bytes | mmap.mmap, rest: Callable[[], None] = at_once) -> None:
+        """Look at the file; of its contents, only the parties' names are read.
+
+        ``rest`` is called now and then, to let other threads have their turn.
+        """
         sections = sections_of(content)
         self.facts: Facts = sections.facts
         self._strings = sections.strings
@@ -60,12 +71,12 @@ class Table:
         self._mask = len(sections.grant_keys) - 1
         self._shift = 64 - self._mask.bit_length()
         self._parties = len(sections.phases)
-        names = _parties(sections)
+        names = _paced(_parties(sections), rest)
         self._numbers = {name: number for number, name in enumerate(names)}
         # By number; ``NOBODY`` is the last. Counters and answers share these texts.
-        self.names: list[str | None] = [*names, None]
+        self.names: list[str | None] = [*self._numbers, None]
         self.phases: list[Phase | None] = [*map(PHASES.__getitem__, sections.phases), None]
-        self._patterns = _patterns(sections)
+        self._patterns = _patterns(sections, rest)
 
     def decide(self, source: str, destination: str, port: int) -> Decision:
         """Decide one connection, as ``zt.decide.decide`` does."""
@@ -132,22 +143,29 @@ class Table:
         return str(self._strings[self._offsets[number] : self._offsets[number + 1]], "utf-8")
 
 
-def _parties(sections: Sections) -> list[str]:
+def _paced(items: Iterator[_T], rest: Callable[[], None]) -> Iterator[_T]:
+    """The same, with a rest between stretches of some 100 microseconds."""
+    while stretch := list(islice(items, _STRETCH)):
+        yield from stretch
+        rest()
+
+
+def _parties(sections: Sections) -> Iterator[str]:
     """The names of all parties, in their order."""
     offsets = sections.names[: len(sections.phases) + 1].tolist()
     encoded = bytes(sections.strings[: offsets[-1]])
     text = encoded.decode()
     if len(text) == len(encoded):  # one byte a character: nearly always, and twice as fast
-        return [text[start:end] for start, end in pairwise(offsets)]
-    return [encoded[start:end].decode() for start, end in pairwise(offsets)]
+        return (text[start:end] for start, end in pairwise(offsets))
+    return (encoded[start:end].decode() for start, end in pairwise(offsets))
 
 
-def _patterns(sections: Sections) -> dict[int, tuple[int, ...]]:
+def _patterns(sections: Sections, rest: Callable[[], None]) -> dict[int, tuple[int, ...]]:
     """The selectors of each party that a pattern names, too: most have but their own."""
     selectors, offsets = sections.selectors, sections.selector_offsets.tolist()
     return {
         number: tuple(selectors[start:end])
-        for number, (start, end) in enumerate(pairwise(offsets))
+        for number, (start, end) in enumerate(_paced(pairwise(offsets), rest))
         if end - start > 1
     }
 
@@ -175,8 +193,8 @@ def snapshot_from(table: Table, folder: Path | None) -> Snapshot:
     return Snapshot(table, facts.surroundings, facts.revision, facts.loaded, facts.rights, folder)
 
 
-def open_snapshot(folder: Path, name: str) -> Snapshot:
-    """Map the table of a folder.
+def open_snapshot(folder: Path, name: str, rest: Callable[[], None] = at_once) -> Snapshot:
+    """Map the table of a folder; ``rest`` is a ``Table``'s.
 
     Raises:
         OSError: if it can't be opened.
@@ -184,7 +202,7 @@ def open_snapshot(folder: Path, name: str) -> Snapshot:
     """
     with (folder / name).open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return snapshot_from(Table(content), folder)
+    return snapshot_from(Table(content, rest), folder)
 
 
 def empty_snapshot() -> Snapshot:
