@@ -181,6 +181,36 @@ def test_everything_comes_after_the_namespaces(seen: Run) -> None:
             assert namespaces <= everything_before(seen, resource), resource.urn
 
 
+# What has to be there before what, by kind.
+ORDER = (
+    ("ConfigMap admission:", "ValidatingAdmissionPolicy admission:"),
+    ("ConfigMap admission:", "ValidatingAdmissionPolicyBinding admission:"),
+    ("ValidatingAdmissionPolicy admission:", "ValidatingAdmissionPolicyBinding admission:"),
+    ("CustomResourceDefinition spire:", "ClusterSPIFFEID spire:"),
+    ("StatefulSet spire:", "DaemonSet spire:"),
+    ("StatefulSet spire:", "Deployment evaluator:"),
+    ("DaemonSet spire:", "Deployment evaluator:"),
+    ("Deployment evaluator:", "MutatingWebhookConfiguration sidecars:"),
+)
+
+
+@pytest.mark.parametrize(("first", "later"), ORDER)
+def test_what_is_needed_is_there_before(seen: Run, first: str, later: str) -> None:
+    firsts, laters = _matching(seen, first), _matching(seen, later)
+    assert firsts
+    assert laters
+    for resource in laters:
+        assert {item.urn for item in firsts} <= everything_before(seen, resource), resource.urn
+
+
+def _matching(seen: Run, beginning: str) -> list[Registered]:
+    return [
+        resource
+        for resource in seen.resources
+        if f"{resource.type.rpartition(':')[2]} {resource.name}".startswith(beginning)
+    ]
+
+
 def everything_before(seen: Run, resource: Registered) -> set[str]:
     by_urn = {item.urn: item for item in seen.resources}
     found: set[str] = set()
@@ -235,7 +265,7 @@ def test_the_kubeconfig_of_a_cluster_that_is_made_is_a_secret(seen: Run) -> None
 # What keys, tokens and connection strings with passwords look like.
 SECRET = re.compile(
     r"PRIVATE KEY|\beyJ[\w-]{10,}\.|kubeconfig-of-a-created-cluster"
-    r"|\w+://[^/\s:@]+:[^/\s@$]+@|(?i:password\s*=\s*[^\s${'\"]+)"
+    r"|\w+://[^/\s:@]+:[^/\s@${]+@|(?i:password\s*=\s*[^\s${'\"]+)"
 )
 
 
