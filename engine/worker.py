@@ -6,7 +6,9 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from engine.audit.spool import Spool
 from engine.decider import Decider, View
 from engine.http.answers import Answerer
 from engine.http.api import create_app
+from engine.http.door import Door
 from engine.http.fast import Front, sweep
 from engine.http.health import create_health
 from engine.http.parts import Parts
@@ -31,8 +34,11 @@ from engine.serving import serving
 from engine.settings import Settings, Transport
 from engine.sockets import Sockets
 from engine.tls import SvidFiles
+from zt.wellknown import EVALUATOR_API
 
 _POLL = 0.25
+# Seconds between stretches of opening a table, which holds up the loop meanwhile.
+_REST = 0.001
 # Seconds that a thread may keep the loop from answering at a time.
 _SWITCH = 0.0005
 # Objects made and kept, before the collector looks at the young ones.
@@ -56,7 +62,10 @@ async def _work(settings: Settings, sockets: Sockets) -> None:
             limit_bytes=settings.audit.spool_bytes,
         )
         stack.callback(spool.close)
-        inputs = _Inputs(PolicyStore(settings.policy), LocationFile(settings.locations))
+        inputs = _Inputs(
+            PolicyStore(settings.policy, partial(time.sleep, _REST)),
+            LocationFile(settings.locations),
+        )
         inputs.refresh()
         durability = durability_of(settings.audit.durability, spool)
         stack.push_async_callback(durability.close)
@@ -114,7 +123,7 @@ async def _following(inputs: _Inputs, decider: Decider) -> AsyncIterator[None]:
 async def _served(parts: Parts, settings: Settings, sockets: Sockets) -> AsyncIterator[None]:
     """The API, health and gRPC."""
     svid = SvidFiles(settings.svid_path) if settings.svid_path else None
-    front = partial(Front, Answerer(parts.decider), local=settings.api_tls is None)
+    front = partial(Front, Answerer(parts.decider), _door(parts))
     async with AsyncExitStack() as stack:
         tls = svid.server_context(["http/1.1"]) if svid and settings.api_tls else None
         api = serving(create_app(parts), sockets.api, front, tls=tls, sweep=sweep)
@@ -123,6 +132,15 @@ async def _served(parts: Parts, settings: Settings, sockets: Sockets) -> AsyncIt
         serve = _grpc_server(settings.transport)
         await stack.enter_async_context(serve(sockets.grpc, parts.decider, svid))
         yield
+
+
+def _door(parts: Parts) -> Door | None:
+    """Who decides about the callers of the API, which without TLS are this machine's."""
+    settings = parts.settings
+    if settings.api_tls is None:
+        return None
+    port = settings.api.port or EVALUATOR_API
+    return Door(parts.decider, parts.identity or "", port, socket.gethostname())
 
 
 def _grpc_server(transport: Transport) -> Callable[..., Any]:

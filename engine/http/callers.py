@@ -22,10 +22,14 @@ EXTENSION = "zt.caller"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``spiffe`` is proven by a certificate; ``local`` is loopback without TLS."""
+    """``spiffe`` is proven by a certificate; ``local`` is loopback without TLS.
+
+    ``refused`` is why the policy does not let it connect, if so.
+    """
 
     spiffe: str | None = None
     local: bool = False
+    refused: Problem | None = None
 
 
 NOBODY = Caller()
@@ -59,6 +63,8 @@ def allowed(
     spiffe = caller.spiffe
     if spiffe is None or not snapshot.table.declares(spiffe):
         return UNKNOWN_CALLER
+    if caller.refused is not None:
+        return caller.refused
     if action is Action.DESCRIBE or (action is Action.ASK and spiffe in about):
         return None
     held = snapshot.rights.get(spiffe, _NONE)
@@ -69,7 +75,7 @@ def allowed(
 
 
 def reason_of(problem: Problem) -> str:
-    """A refusal for ``Metrics.unknown_caller`` and the trail: one of three words."""
+    """A refusal for ``Metrics.unknown_caller`` and the trail: one of four words."""
     return problem.code.replace("-", "_")
 
 
@@ -84,6 +90,14 @@ UNKNOWN_CALLER = Problem(
     "unknown-caller",
     "The caller is not known",
     "the API answers services that the policy declares, by their SVIDs",
+)
+
+NOT_PERMITTED = Problem(
+    403,
+    "not-permitted",
+    "The policy does not let the caller connect",
+    "no rule gives the caller this port of the evaluator: `zt explain` says what one would look "
+    "like; or the connection could not be recorded",
 )
 
 _NONE: frozenset[str] = frozenset()

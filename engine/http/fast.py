@@ -18,7 +18,8 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from engine.http.answers import Answerer, Pending, problem_response
-from engine.http.callers import EXTENSION, LOCAL, NOBODY, Caller
+from engine.http.callers import EXTENSION, LOCAL, NOBODY
+from engine.http.door import Door
 from engine.http.problems import MAX_BODY, Problem, too_large, too_slow
 from engine.tls import peer_of
 
@@ -42,15 +43,18 @@ _MALFORMED = Problem(400, "malformed", "The request is not HTTP/1.1 as it should
 class Front(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, answerer: Answerer, *, local: bool, **uvicorn: Any) -> None:  # noqa: ANN401
-        """Answer with an answerer; ``local`` where there is no TLS. The rest is uvicorn's."""
+    def __init__(self, answerer: Answerer, door: Door | None, **uvicorn: Any) -> None:  # noqa: ANN401
+        """Answer with an answerer; without TLS there is no ``door``. The rest is uvicorn's."""
         super().__init__(**uvicorn)
         self.answerer = answerer
         self.caller = NOBODY
         # For ``sweep``: when data last came, and when a request began that is not complete.
         self.active = self.loop.time()
         self.began = 0.0
-        self._local = local
+        self._door = door
+        self._address = ""
+        # The policy that let the caller in.
+        self._snapshot: object = None
         # Seconds since the epoch at which the caller's certificate ends.
         self._until = math.inf
         self._questions = _Questions(self)
@@ -64,11 +68,14 @@ class Front(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn names it narrower
         """Note who calls."""
         super().connection_made(transport)
-        if self._local:
+        if self._door is None:
             self.caller = LOCAL
-        else:
-            peer = peer_of(transport.get_extra_info("ssl_object"))
-            self.caller, self._until = Caller(peer.spiffe or None), peer.until
+            return
+        peer = peer_of(transport.get_extra_info("ssl_object"))
+        self._until = peer.until
+        self._address = str(transport.get_extra_info("peername")[0])
+        self._snapshot = self._door.snapshot
+        self.caller = self._door.admit(peer.spiffe or None, self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is left to be answered."""
@@ -135,9 +142,21 @@ class Front(HttpToolsProtocol):
         self.transport.close()
 
     def is_over(self, now: float) -> bool:
-        """Whether the caller's certificate has ended, or nothing has been asked for long."""
-        rests = not self._waiting and self._application_rests()
-        return rests and (now - self.active > IDLE_PATIENCE or time.time() > self._until)
+        """Whether nothing has been asked for long, or the caller's time here has ended.
+
+        It has when its certificate has, or when the policy is another and says otherwise of it.
+        """
+        if self._waiting or not self._application_rests():
+            return False
+        idle = now - self.active > IDLE_PATIENCE
+        return idle or time.time() > self._until or not self._is_admitted()
+
+    def _is_admitted(self) -> bool:
+        door = self._door
+        if door is None or door.snapshot is self._snapshot:
+            return True
+        self._snapshot = door.snapshot
+        return door.still_admits(self.caller, self._address)
 
     # --- Questions --------------------------------------------------------------------------------
 

@@ -88,6 +88,28 @@ spec:
     - {service: cautious, phase: canary}
 """
 )
+_ENGINE_PORTS = "{name: engine}\nspec: {cluster: east, namespace: shop, ports: ["
+_API_RULE = """\
+---
+apiVersion: zt.hanzo.ai/v1
+kind: ServiceAccessPolicy
+metadata: {name: callers}
+spec:
+  rules:
+    - from: {spiffe: "spiffe://hanzo.ai/east/shop/web"}
+      to: [{spiffe: "spiffe://hanzo.ai/east/shop/engine", ports: [8054]}]
+    - from: {spiffe: "spiffe://hanzo.ai/east/shop/api"}
+      to: [{spiffe: "spiffe://hanzo.ai/east/shop/engine", ports: [8054]}]
+"""
+
+
+def with_callers(text: str = POLICY) -> str:
+    """A policy by which web and api may connect to the evaluator's API."""
+    declared = text.replace(_ENGINE_PORTS, f"{_ENGINE_PORTS}{{port: 8054, protocol: http}}, ")
+    assert declared != text
+    return declared + _API_RULE
+
+
 LOCATIONS = parse_locations(
     """{
     "10.0.0.1": {"pod": "web-1", "node": "n1", "spiffe": "spiffe://hanzo.ai/east/shop/web"},

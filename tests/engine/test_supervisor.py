@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.conftest import Database, Write
 from tests.engine.running import PASSWORD, ROOT, Running, environment, running, start
-from tests.engine.samples import DB, ENGINE, POLICY, WEB, Authority, eventually
+from tests.engine.samples import DB, ENGINE, POLICY, WEB, Authority, eventually, with_callers
 from tests.engine.sidecar import ALLOWED, check, entry, question, report
 
 pytestmark = pytest.mark.anyio
@@ -51,8 +51,13 @@ async def test_all_three_ports_answer_and_sigterm_drains_all(
 
 
 async def test_with_an_svid_both_ports_are_mutual_tls(
-    settings: dict[str, str], authority: Authority, tmp_path: Path
+    settings: dict[str, str],
+    authority: Authority,
+    tmp_path: Path,
+    write_policy: Write,
+    database: Database,
 ) -> None:
+    write_policy(with_callers())
     authority.write(tmp_path / "svid", ENGINE)
     secured = settings | {
         "ZT_PLAINTEXT": "",
@@ -75,6 +80,12 @@ async def test_with_an_svid_both_ports_are_mutual_tls(
             assert (await client.get(f"{root}/v1/policies")).status_code == 403
             explained = await client.get(f"{root}/v1/explain", params=QUESTION)
             assert explained.status_code == 200
+        async with httpx.AsyncClient(verify=authority.client(DB)) as client:
+            refused = await client.post(url, json=QUESTION)
+            assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (
+                403,
+                "not-permitted",
+            )
         with pytest.raises(httpx.HTTPError):
             async with httpx.AsyncClient(verify=authority.client(None)) as client:
                 await client.post(url, json=QUESTION)
@@ -82,6 +93,8 @@ async def test_with_an_svid_both_ports_are_mutual_tls(
             async with httpx.AsyncClient() as client:
                 await client.post(f"{engine.api}/v1/evaluate", json=QUESTION)
         assert await engine.end() == 0
+    # The sidecar's question, web's connection and its question, and db's connection.
+    assert database.rows() == 4
 
 
 async def test_a_changed_policy_is_followed(settings: dict[str, str], write_policy: Write) -> None:

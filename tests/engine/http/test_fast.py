@@ -60,7 +60,7 @@ class Served:
 
 @asynccontextmanager
 async def served(desk: Desk, answerer: Answerer | None = None) -> AsyncIterator[Served]:
-    front = partial(Front, answerer or Answerer(desk.decider), local=True)
+    front = partial(Front, answerer or Answerer(desk.decider), None)
     config = uvicorn.Config(application(), lifespan="off", access_log=False, log_config=None)
     config.load()
     server = uvicorn.Server(config)

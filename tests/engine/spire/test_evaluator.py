@@ -15,7 +15,7 @@ import pytest
 
 from tests.engine.conftest import Database, Write
 from tests.engine.running import environment, running, start
-from tests.engine.samples import DB, ENGINE, POLICY, WEB, Authority, eventually
+from tests.engine.samples import DB, ENGINE, WEB, Authority, eventually, with_callers
 from tests.engine.sidecar import ALLOWED, check, question
 from tests.engine.spire.workload_api import Agent, given, serving
 
@@ -33,7 +33,7 @@ def settings(
     write_policy: Write, database: Database, tmp_path: Path, svid_path: Path
 ) -> dict[str, str]:
     health, api = _free_port(), _free_port()
-    return environment(write_policy(POLICY), database, tmp_path / "state") | {
+    return environment(write_policy(with_callers()), database, tmp_path / "state") | {
         "ZT_PLAINTEXT": "",
         "ZT_HOST": "127.0.0.1",
         "ZT_API_HOST": "127.0.0.1",

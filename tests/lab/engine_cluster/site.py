@@ -25,13 +25,14 @@ from lab.cluster.client import Answer, Client, client
 from lab.cluster.model import ControlPlane
 from lab.cluster.network import entered
 from tests.engine.http.serving import WITH_RIGHTS
-from tests.engine.samples import POLICY, TODAY, policy
+from tests.engine.samples import POLICY, TODAY, policy, with_callers
 from zt.effective import effective
 from zt.facts import Facts, facts_of
 from zt.model import Service
 from zt.wellknown import INJECTION_NAMESPACE
 
 Json = dict[str, Any]
+TEXT = with_callers(WITH_RIGHTS)
 NAMESPACE = "shop"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 PODS = f"{CORE}/pods"
@@ -175,7 +176,7 @@ def _authority(kubeconfig: Path) -> bytes:
     return base64.b64decode(cluster["cluster"]["certificate-authority-data"])
 
 
-def put_policies(api: Client, text: str = WITH_RIGHTS) -> None:
+def put_policies(api: Client, text: str = TEXT) -> None:
     content = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
