@@ -32,7 +32,7 @@ def phase(name: str) -> str:
     return OPEN.replace(ENFORCED, f"{ENFORCED}    - {{service: engine, phase: {name}}}\n")
 
 
-def ends(outcome: Outcome) -> tuple[str, str, int]:
+def ends(outcome: Outcome) -> tuple[str | None, str, int]:
     return outcome.source_id, outcome.destination_id, outcome.destination_port
 
 

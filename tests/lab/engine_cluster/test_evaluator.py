@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from components.evaluator.policies import POLICIES
 from engine.http.sources import ConfigMapSource, StaleError
 from lab.cluster.forward import forward
 from lab.cluster.network import _ip
@@ -27,7 +28,6 @@ from tests.lab.engine_cluster.site import (
     CONFIG_MAP,
     HOOKS,
     NAMESPACE,
-    POLICIES,
     TEXT,
     Site,
     as_in_a_pod,
