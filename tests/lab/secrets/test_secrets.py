@@ -135,9 +135,7 @@ def test_its_rights_end_at_the_name(scene: Scene) -> None:
         lambda: scene.pod.get(scene.secret("x")),
         lambda: scene.pod.get(elsewhere),
         lambda: scene.pod.replace(scene.secret(), content(scene.namespace, "db")),
-        lambda: scene.pod._call(
-            "POST", secrets, json.dumps(content(scene.namespace, "y")).encode()
-        ),
+        lambda: scene.pod._call("POST", secrets, created),
         lambda: scene.pod._call("DELETE", scene.secret()),
     ]
     for attempt in refused:
