@@ -228,6 +228,18 @@ def test_nothing_is_waiting_for_itself(seen: Run) -> None:
         assert resource.urn not in everything_before(seen, resource)
 
 
+def test_nothing_is_sent_that_an_api_server_would_not_store(seen: Run) -> None:
+    """It drops nulls, and every later preview would show them as a change."""
+    for resource in kubernetes(seen):
+        assert not holds_null(resource.inputs), resource.urn
+
+
+def holds_null(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(holds_null, value.values()))
+    return value is None or (isinstance(value, list) and any(map(holds_null, value)))
+
+
 # --- DigitalOcean ---------------------------------------------------------------------------------
 
 
