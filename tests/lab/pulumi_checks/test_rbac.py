@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 from lab.cluster.client import Client
+from tests.components.evaluator import asks as evaluator
+from tests.components.spire import asks as spire
+from tests.components.spire.asks import Ask
 from tests.lab.pulumi_checks.installing import NAMESPACES, Installed
 from tests.lab.pulumi_checks.rights import SYSTEM, Account, Right, accounts, nobody
 
 pytestmark = pytest.mark.timeout(600)
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
-FORBIDDEN = 403
+STATUS_FORBIDDEN = 403
+NEEDED = (*spire.NEEDED, *evaluator.NEEDED)
+FORBIDDEN = (*spire.FORBIDDEN, *evaluator.FORBIDDEN)
 
 
 def test_accounts_are_there_and_mount_no_token_by_themselves(found: Installed) -> None:
@@ -36,6 +41,13 @@ def test_each_can_do_what_it_needs_and_nothing_that_it_must_not(found: Installed
             if allowed is not wanted:
                 wrong.append(f"{account.user}: {right} is {allowed}")
     assert wrong == []
+
+
+def test_what_their_components_say_of_them_holds(found: Installed) -> None:
+    for table, wanted in ((NEEDED, True), (FORBIDDEN, False)):
+        for ask in table:
+            account, right = _asked(ask, NAMESPACES[found.cluster])
+            assert _may(found.api, account, right) is wanted, ask
 
 
 def test_each_can_do_nothing_beside(found: Installed) -> None:
@@ -71,7 +83,7 @@ def test_what_is_read_in_its_name_is_answered_or_forbidden_alike(found: Installe
             if path is None:
                 continue
             answer = found.api.request("GET", path, user=account.user, groups=account.groups)
-            assert (answer.status != FORBIDDEN) is wanted, f"{account.user}: {right}"
+            assert (answer.status != STATUS_FORBIDDEN) is wanted, f"{account.user}: {right}"
             tried += 1
     assert tried > 40
 
@@ -92,6 +104,15 @@ def accounts_of(found: Installed) -> tuple[Account, ...]:
 def _cases(account: Account) -> Iterator[tuple[Right, bool]]:
     yield from ((right, True) for right in account.needs)
     yield from ((right, False) for right in account.must_not)
+
+
+def _asked(ask: Ask, namespaces: tuple[str, ...]) -> tuple[Account, Right]:
+    """A line of a component's table, in the namespaces of this cluster."""
+    here = {"hanzo": namespaces[0], "monitoring": namespaces[-1]}
+    where = here.get(ask.namespace, ask.namespace)
+    own = namespaces[0] if ask.account == evaluator.ACCOUNT else SYSTEM
+    right = Right(ask.verb, ask.resource, where, ask.name, ask.group)
+    return Account(own, ask.account, (), ()), right
 
 
 def _may(api: Client, account: Account, right: Right) -> bool:
