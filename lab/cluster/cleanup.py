@@ -7,12 +7,21 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from lab.cluster import network
 from lab.cluster.model import LabError, Layout, clusters_of
-from lab.mesh.processes import Identity, State, is_alive, read_state, send, stop
+from lab.mesh.processes import (
+    Identity,
+    Recorded,
+    State,
+    identify,
+    is_alive,
+    read_state,
+    send,
+    stop,
+)
 
 _PATIENCE = 30.0
 _PAUSE = 0.05
@@ -85,11 +94,19 @@ def _end(supervisor: Identity) -> None:
 def _clear(layout: Layout) -> bool:
     """Remove what a lab without supervisor left; ``False`` if it left nothing but logs."""
     state, namespaces = read_state(layout.run), network.existing(layout)
-    stop(state.processes if state else ())
+    stop((*(state.processes if state else ()), *_inhabitants(layout)))
     network.remove(layout)
     remove_files(layout, _clusters(state))
     shutil.rmtree(layout.run.logs, ignore_errors=True)
     return state is not None or bool(namespaces)
+
+
+def _inhabitants(layout: Layout) -> Iterator[Recorded]:
+    """What runs in the lab's namespaces, even if whoever started it did not live to record it."""
+    for pid in network.processes(layout):
+        identity = identify(pid)
+        if identity is not None:
+            yield Recorded(f"process {pid}", identity, signal.SIGKILL)
 
 
 def _clusters(state: State | None) -> tuple[str, ...]:

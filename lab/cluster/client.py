@@ -50,11 +50,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An API server and the credentials of a kubeconfig. Each request has its own connection."""
+    """An API server and the credentials of a kubeconfig. Each request has its own connection.
+
+    ``patience`` is how many seconds it may be silent.
+    """
 
     host: str
     port: int
     context: ssl.SSLContext
+    patience: float = _PATIENCE
 
     def request(  # noqa: PLR0913 - HTTP's own parts, by keyword
         self,
@@ -73,7 +77,7 @@ class Client:
         """
         content = None if body is None else json.dumps(body).encode()
         connection = http.client.HTTPSConnection(
-            self.host, self.port, timeout=_PATIENCE, context=self.context
+            self.host, self.port, timeout=self.patience, context=self.context
         )
         with closing(connection):
             connection.putrequest(method, path)
@@ -134,7 +138,7 @@ class Client:
         return found
 
 
-def client(kubeconfig: Path) -> Client:
+def client(kubeconfig: Path, patience: float = _PATIENCE) -> Client:
     """The client of a kubeconfig's only cluster and user, which hold their keys within.
 
     Raises:
@@ -147,7 +151,7 @@ def client(kubeconfig: Path) -> Client:
         context = _context(cluster["cluster"], user["user"])
     except (KeyError, TypeError, ValueError) as error:
         raise LabError(f"{kubeconfig} is no kubeconfig with keys within ({error!r})") from None
-    return Client(server.hostname or "", server.port or http.client.HTTPS_PORT, context)
+    return Client(server.hostname or "", server.port or http.client.HTTPS_PORT, context, patience)
 
 
 def _context(cluster: dict[str, str], user: dict[str, str]) -> ssl.SSLContext:

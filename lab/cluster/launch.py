@@ -16,6 +16,8 @@ from lab.mesh.processes import Children
 
 PATIENCE = 90.0
 _PAUSE = 0.1
+# A server that is only starting may take a connection and say nothing.
+_SILENCE = 2.0
 _READY = "/readyz"
 _ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
@@ -40,13 +42,13 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
         children.start(programs.etcd(layout, cluster))
         children.start(programs.api_server(layout, cluster))
     for cluster in clusters:
-        api = client(layout.kubeconfig(cluster.name))
+        api = client(layout.kubeconfig(cluster.name), _SILENCE)
         _wait(say, children, f"the API server of {cluster.name}", partial(is_ready, api))
         say("step", f"the API server of {cluster.name} is ready")
         children.start(programs.controllers(layout, cluster))
     say("step", "starting controllers")
     for cluster in clusters:
-        api = client(layout.kubeconfig(cluster.name))
+        api = client(layout.kubeconfig(cluster.name), _SILENCE)
         _wait(
             say, children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT)
         )

@@ -50,6 +50,12 @@ def existing(layout: Layout) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in NAMESPACES.glob(f"{layout.prefix}*")))
 
 
+def processes(layout: Layout) -> tuple[int, ...]:
+    """IDs of what runs in this lab's namespaces, recorded or not."""
+    lists = (_ip("netns", "pids", name) for name in existing(layout))
+    return tuple(int(pid) for listed in lists for pid in listed.split())
+
+
 def entered(namespace: str, command: Iterable[str]) -> tuple[str, ...]:
     """A command that runs in a namespace; unlike ``ip netns exec`` this leaves /sys as it is."""
     return ("nsenter", f"--net={NAMESPACES / namespace}", "--", *command)
@@ -60,8 +66,9 @@ def _add(namespace: str) -> None:
     _ip("-n", namespace, "link", "set", "lo", "up")
 
 
-def _ip(*arguments: str) -> None:
+def _ip(*arguments: str) -> str:
     command = ["ip", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout

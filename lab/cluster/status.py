@@ -18,6 +18,8 @@ from lab.mesh.processes import Recorded, read_state
 from lab.mesh.show import process_json, process_table
 from lab.mesh.status import Process, look_at
 
+_SILENCE = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -54,7 +56,7 @@ def status(folder: Path) -> Status:
     assert state.supervisor is not None  # noqa: S101
     parts = tuple(map(look_at, state.processes))
     return Status(
-        planes=tuple(Plane(item, is_ready(client(item.kubeconfig))) for item in planes),
+        planes=tuple(Plane(item, is_ready(client(item.kubeconfig, _SILENCE))) for item in planes),
         processes=(_alone(look_at(Recorded("supervisor", state.supervisor, 0)), parts), *parts),
         ends=dict(state.facts.get("dead", {})),
     )

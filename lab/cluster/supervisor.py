@@ -11,10 +11,8 @@ import json
 import os
 import signal
 import sys
-import time
+import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
 
 from lab.cluster import network
 from lab.cluster.cleanup import remove_files
@@ -26,7 +24,7 @@ _PAUSE = 0.2
 
 
 class _EndedError(Exception):
-    """Somebody asked for the end."""
+    """Somebody asked for the end while it began."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,30 +34,34 @@ def main(arguments: list[str]) -> int:
     owner = Identity(**wanted["owner"]) if wanted["owner"] else None
     children = Children(layout.run, {"clusters": plain(clusters)})
     children.save()
+    ended = threading.Event()
+    # Looked at between steps: in the midst of one, a child could be started that nobody knows of.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
+        signal.signal(number, lambda *_: ended.set())
     try:
-        return _supervise(children, layout, clusters, owner)
+        return _supervise(children, layout, clusters, owner, ended)
     finally:
-        # A second signal must not break off what the first began.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
         children.stop()
         network.remove(layout)
         remove_files(layout, [item.name for item in clusters])
 
 
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _EndedError
-
-
 def _supervise(
-    children: Children, layout: Layout, clusters: tuple[Cluster, ...], owner: Identity | None
+    children: Children,
+    layout: Layout,
+    clusters: tuple[Cluster, ...],
+    owner: Identity | None,
+    ended: threading.Event,
 ) -> int:
+    def say(what: str, value: object) -> None:
+        if ended.is_set():
+            raise _EndedError
+        _speak(what, value)
+
     try:
-        launch(children, layout, clusters, _speak)
+        launch(children, layout, clusters, say)
         _say_ready(children)
-        _keep(children, owner)
+        _keep(children, owner, ended)
     except (_EndedError, BrokenPipeError):
         return 0
     except (MeshError, OSError) as error:
@@ -78,19 +80,18 @@ def _say_ready(children: Children) -> None:
     os.close(nowhere)
 
 
-def _keep(children: Children, owner: Identity | None) -> None:
-    """Note who dies, until the owner does."""
+def _keep(children: Children, owner: Identity | None, ended: threading.Event) -> None:
+    """Note who dies, until the owner does or somebody asks for the end."""
     mourned: set[str] = set()
-    while owner is None or is_alive(owner):
+    while not ended.wait(_PAUSE) and (owner is None or is_alive(owner)):
         dead = set(children.dead())
         if dead != mourned:
             mourned = dead
             children.facts["dead"] = {name: children.obituary(name) for name in sorted(dead)}
             children.save()
-        time.sleep(_PAUSE)
 
 
-def _speak(what: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+def _speak(what: str, value: object) -> None:
     """Tell whoever called.
 
     Raises:

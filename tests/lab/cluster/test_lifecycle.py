@@ -182,8 +182,11 @@ def test_killed_while_it_starts_it_is_cleaned_up(folder: Path, tmp_path: Path) -
     for pid in processes(folder):
         os.kill(pid, signal.SIGKILL)
     child.communicate()
-    assert network.existing(Layout(folder))
-    assert zt("down", "--state", folder).stdout == "stopped\n"
+    namespace = Layout(folder).namespace("hanzo-k8s")
+    with subprocess.Popen(network.entered(namespace, ("sleep", "600"))) as unrecorded:
+        assert eventually(lambda: unrecorded.pid in network.processes(Layout(folder)))
+        assert zt("down", "--state", folder).stdout == "stopped\n"
+        assert unrecorded.wait() == -signal.SIGKILL
 
 
 def test_a_program_that_fails_is_quoted(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What is forwarded arrives whole, both ways, to its end; what is not there is refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lab.cluster.forward import forward
+from lab.cluster.network import entered
+
+PORT = 4000
+ECHO = f"""
+import asyncio
+async def echo(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", {PORT})
+    print("ready", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    name = f"zt-test-{os.getpid()}"
+    for arguments in (["netns", "add", name], ["-n", name, "link", "set", "lo", "up"]):
+        subprocess.run(["ip", *arguments], check=True)  # noqa: S607
+    command = entered(name, (sys.executable, "-c", ECHO))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield name
+        finally:
+            server.kill()
+            subprocess.run(["ip", "netns", "delete", name], check=True)  # noqa: S607
+
+
+def returned(port: int, sent: bytes) -> bytes:
+    """What comes back after all was sent and the sending side closed."""
+    with socket.create_connection(("127.0.0.1", port)) as connection, ThreadPoolExecutor() as other:
+
+        def send() -> None:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+
+        done = other.submit(send)
+        found = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        done.result()
+        return found
+
+
+def test_all_of_it_and_many_at_once(namespace: str) -> None:
+    port = forward(namespace, "127.0.0.1", PORT)
+    sent = [os.urandom(size) for size in (1, 1 << 10, 1 << 23)] * 5
+    with ThreadPoolExecutor(len(sent)) as clients:
+        assert list(clients.map(lambda each: returned(port, each), sent)) == sent
+
+
+def test_only_the_namespace_is_another(namespace: str) -> None:
+    """The thread that dials is there, everybody else still here."""
+    before = Path("/proc/thread-self/ns/net").readlink()
+    port = forward(namespace, "127.0.0.1", PORT)
+    assert returned(port, b"x") == b"x"
+    assert Path("/proc/thread-self/ns/net").readlink() == before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", PORT))
+
+
+def test_where_nobody_listens_the_connection_ends(namespace: str) -> None:
+    port = forward(namespace, "127.0.0.1", PORT + 1)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_a_namespace_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        forward("zt-no-such", "127.0.0.1", PORT)
