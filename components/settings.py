@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pulumi
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """Container images, each with its tag or digest."""
