@@ -9,9 +9,7 @@ from zt.explain.call import Call, Stance, Statement, may_come_from, name
 from zt.model import ExternalService, Phase, Service
 
 _NAMES_SHOWN = 6
-_OWN_DOOR = (
-    "whom the policy declares may ask it about itself; all else takes a right on the evaluator"
-)
+_OWN_DOOR = "its own decision comes after the handshake, and refuses every request of a connection"
 
 
 def identity(call: Call) -> Iterator[Statement]:
@@ -103,9 +101,6 @@ def evaluator(call: Call) -> Iterator[Statement]:
     if call.inbound() is None:
         why = f"{said}, but no sidecar asks: it is asked where connections arrive"
         yield Statement(plane, Stance.ABSENT, why, "the connection is not recorded")
-    elif call.ends_own_tls():
-        why = f"{said}, but no sidecar asks: the evaluator knows its callers by itself"
-        yield Statement(plane, Stance.ABSENT, why, _OWN_DOOR)
     elif call.phase is Phase.OBSERVE:
         yield Statement(plane, Stance.OPEN, f"answers ALLOW, and records {said}")
     elif call.phase is Phase.CANARY:

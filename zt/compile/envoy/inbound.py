@@ -5,7 +5,7 @@ then the local rules. Its door to the outside, where a rule opens one, is for ad
 ExternalService alone, and never for a pod's. Observed (or in canary), it takes everything side by
 side and asks the evaluator, which records.
 
-The evaluator ends the mesh's TLS itself and knows its callers by the same rules: in a cluster its
+The evaluator ends the mesh's TLS itself, and decides about its own callers: in a cluster its
 sidecar has no part in what comes in.
 
 Filter chains are told apart by ALPN first and by source network then; no chain asks for a
