@@ -9,12 +9,12 @@ import pulumi
 
 from components.audit.access import Access, access_of
 from components.audit.in_cluster import database_manifests, database_of, misplaced, recipes
-from components.audit.managed import ca_manifest, managed_database, secret_manifests
+from components.audit.managed import NO_CLUSTER, ca_manifest, managed_database, secret_manifests
 from components.audit.programs import migration_manifest, retention_manifest, schema_manifest
 from components.evaluator import evaluator_of
 from components.generated_secret import GeneratedSecrets
 from components.kube import register
-from components.settings import ClusterDatabase, ManagedDatabase, StackSettings
+from components.settings import Adopted, ClusterDatabase, ManagedDatabase, StackSettings
 from zt.bundle import Bundle
 from zt.model import Service
 
@@ -55,6 +55,8 @@ def refusals(bundle: Bundle, settings: StackSettings) -> tuple[str, ...]:
     match settings.audit:
         case ClusterDatabase():
             return tuple(misplaced(bundle))
+        case ManagedDatabase(cluster_id=None) if isinstance(settings.kubernetes, Adopted):
+            return (NO_CLUSTER,)
         case _:
             return ()
 

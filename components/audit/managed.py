@@ -29,6 +29,11 @@ _CA_FILE = "ca.crt"
 # which names are in it is not documented.
 _TLS = f"sslmode=verify-ca&sslrootcert={DATABASE_CA_FOLDER}/{_CA_FILE}"
 
+NO_CLUSTER = (
+    "hanzo-zt:audit.managed.clusterId is missing: the firewall of a managed database lets in one"
+    " Kubernetes cluster, so give the ID that `doctl kubernetes cluster list` shows for it"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Managed:
@@ -120,5 +125,5 @@ def _encoded(text: str) -> str:
 
 def _required(cluster_id: Any) -> Any:  # noqa: ANN401 - text, or an output of it
     if cluster_id is None:
-        raise pulumi.RunError("hanzo-zt:audit.managed.clusterId is missing: whose pods may connect")
+        raise pulumi.RunError(NO_CLUSTER)
     return cluster_id

@@ -1,15 +1,8 @@
 """The server's pod: its own commands against a real PostgreSQL, and the objects by their schema."""
 
 import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
@@ -18,7 +11,7 @@ import pytest
 
 from components.postgres import SUPERUSER_KEY, Postgres, postgres_manifests
 from components.settings import ClusterDatabase
-from lab.mesh.database import _programs
+from tests.components.machine import Machine, machine_of
 
 SERVER = Postgres(
     name="spire-datastore",
@@ -32,8 +25,6 @@ SERVER = Postgres(
     account="spire-datastore",
 )
 WORDS = {SUPERUSER_KEY: "first1", "keeper": "second2"}
-# Reaches `postgres` and `sh` alone.
-SYSTEM = "/usr/bin:/bin"
 
 
 def manifest(server: Postgres, kind: str) -> Any:  # noqa: ANN401 - JSON
@@ -81,90 +72,10 @@ def test_the_volume_outlives_the_stack() -> None:
 # --- Its commands ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Machine:
-    """A folder that plays the pod's file system, and the user that plays the pod's."""
-
-    root: Path
-    programs: Path
-    user: int | None
-    port: int
-
-    def run(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-        with self.log.open("a") as log:
-            return subprocess.Popen(
-                [self.inside(part) for part in command],
-                cwd="/",
-                env={"PATH": f"{self.programs}:{SYSTEM}", "LC_ALL": "C", **env},
-                user=self.user,
-                group=self.user,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-
-    @property
-    def log(self) -> Path:
-        return self.root / "log"
-
-    def inside(self, text: str) -> str:
-        for folder in ("/var/lib/zt", "/run/zt"):
-            text = text.replace(folder, f"{self.root}{folder}")
-        return text
-
-    def words(self, words: dict[str, str]) -> None:
-        folder = self.root / "run/zt/passwords"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for key, word in words.items():
-            (folder / key).write_text(word)
-
-    def prepare(self) -> None:
-        (container,) = pod(SERVER)["initContainers"]
-        env = {item["name"]: item["value"] for item in container["env"]}
-        program = self.run(container["command"], env)
-        assert program.wait() == 0, self.log.read_text()
-        said = self.log.read_text()
-        assert not any(word in said for word in WORDS.values())
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        (container,) = pod(SERVER)["containers"]
-        command = [*container["command"], "-c", f"port={self.port}"]
-        program = self.run(command, {})
-        ready = container["readinessProbe"]["exec"]["command"]
-        try:
-            while self.run([*ready, f"--port={self.port}"], {}).wait():
-                assert program.poll() is None, self.log.read_text()
-            yield
-        finally:
-            stop = container["lifecycle"]["preStop"]["exec"]["command"]
-            self.run(stop, {}).wait()
-            program.wait()
-
-    def ask(self, user: str, word: str, query: str, database: str = "spire") -> object:
-        with psycopg.connect(
-            host="127.0.0.1", port=self.port, dbname=database, user=user, password=word
-        ) as connection:
-            cursor = connection.execute(query.encode())
-            return cursor.fetchall() if cursor.description else None
-
-
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-    root = Path(tempfile.mkdtemp(prefix="zt-pod-"))
-    try:
-        (root / "var/lib/zt").mkdir(parents=True)
-        if user is not None:
-            root.chmod(0o755)
-            os.chown(root / "var/lib/zt", user, user)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        yield Machine(root, _programs(root, user), user, port)
-    finally:
-        shutil.rmtree(root)
+    with machine_of(pod(SERVER)) as found:
+        yield found
 
 
 def test_a_new_volume_gets_a_database_and_one_that_stayed_gets_new_passwords(
@@ -172,6 +83,7 @@ def test_a_new_volume_gets_a_database_and_one_that_stayed_gets_new_passwords(
 ) -> None:
     machine.words(WORDS)
     machine.prepare()
+    assert not any(word in machine.log.read_text() for word in WORDS.values())
     with machine.serving():
         machine.ask("keeper", "second2", "CREATE TABLE kept AS SELECT 1 AS number")
         assert machine.ask(

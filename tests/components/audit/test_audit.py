@@ -241,6 +241,8 @@ def test_passwords_of_a_managed_database_are_secrets_and_in_secrets_alone() -> N
 def test_without_the_clusters_id_nothing_is_made() -> None:
     assert isinstance(MANAGED.audit, ManagedDatabase)
     settings = replace(MANAGED, audit=replace(MANAGED.audit, cluster_id=None))
+    (sentence,) = refusals(bundle_of("hanzo-k8s"), settings)
+    assert "clusterId is missing" in sentence
     with pytest.raises(pulumi.RunError, match="clusterId is missing"):
         registered(settings)
 
