@@ -18,6 +18,12 @@ from components.settings import Adopted, ClusterDatabase, ManagedDatabase, Stack
 from zt.bundle import Bundle
 from zt.model import Service
 
+_CIRCLE = (
+    "hanzo-zt:evaluator.durability db can't be had with audit.inCluster: the evaluator is asked"
+    " whether it may reach the database, and could not answer before the answer is recorded there;"
+    " set disk, or use a managed database"
+)
+
 
 class Audit(pulumi.ComponentResource):
     """The database, or what leads to it; its migration, and its retention.
@@ -54,7 +60,8 @@ def refusals(bundle: Bundle, settings: StackSettings) -> tuple[str, ...]:
     """What is wrong with a stack's settings for this policy: sentences that say what to do."""
     match settings.audit:
         case ClusterDatabase():
-            return tuple(misplaced(bundle))
+            circle = (_CIRCLE,) if settings.evaluator.durability == "db" else ()
+            return (*misplaced(bundle), *circle)
         case ManagedDatabase(cluster_id=None) if isinstance(settings.kubernetes, Adopted):
             return (NO_CLUSTER,)
         case _:

@@ -300,6 +300,14 @@ def test_a_database_in_another_namespace_is_refused() -> None:
     assert "declare both in one" in sentence
 
 
+def test_an_answer_never_waits_for_a_database_that_waits_for_the_answer() -> None:
+    durable = replace(IN_CLUSTER, evaluator=replace(IN_CLUSTER.evaluator, durability="db"))
+    (sentence,) = refusals(bundle_of("hanzo-k8s"), durable)
+    assert "durability db can't be had" in sentence
+    managed = replace(MANAGED, evaluator=durable.evaluator)
+    assert refusals(bundle_of("hanzo-k8s"), managed) == ()
+
+
 @pytest.mark.parametrize("stack", sorted(STACKS))
 def test_what_is_right_is_not_refused(stack: str) -> None:
     settings = STACKS[stack]
