@@ -1,8 +1,10 @@
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -10,9 +12,11 @@ from engine.builder import build
 from engine.http import health
 from engine.http.health import readiness_of
 from engine.http.parts import Parts
+from engine.identity import own_svid
 from engine.policy.table import empty_snapshot
+from engine.spire.status import write_problem
 from tests.engine.http.serving import healthy, parts_of, serving, settings_of, write_source
-from tests.engine.samples import TODAY, Desk
+from tests.engine.samples import ENGINE, TODAY, Authority, Desk
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +130,68 @@ async def test_what_the_drainer_left_half_written_is_no_hindrance(parts: Parts) 
     for content in ("", "[", "[]", "5", "null"):
         (parts.settings.state_path / "audit.json").write_text(content)
         assert readiness(parts)[0] == "ready"
+
+
+# --- The SVID -------------------------------------------------------------------------------------
+
+
+def with_svid(parts: Parts, tmp_path: Path, **others: str) -> Parts:
+    """The same evaluator, with the SVID in a folder."""
+    given = {"ZT_PLAINTEXT": "api", "ZT_SVID_PATH": str(tmp_path / "svid"), **others}
+    settings = settings_of(tmp_path / "policies", parts.settings.state_path, **given)
+    return replace(parts, settings=settings)
+
+
+def at(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have health think that it is another time."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
+    monkeypatch.setattr(health, "datetime", Clock)
+
+
+async def test_without_tls_there_is_no_identity(parts: Parts) -> None:
+    assert readiness_of(parts)["identity"] is None
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (timedelta(minutes=40), ("ready", None)),
+        (timedelta(minutes=10), ("degraded", "it should have been renewed")),
+        (timedelta(seconds=-1), ("unavailable", "it should have been renewed")),
+    ],
+)
+async def test_an_svid_near_its_end_is_told_and_at_its_end_nobody_can_be_answered(
+    parts: Parts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    left: timedelta,
+    told: tuple[str, str | None],
+) -> None:
+    Authority().write(tmp_path / "svid", ENGINE)
+    own = own_svid(tmp_path / "svid")
+    assert own is not None
+    at(own.ends - left, monkeypatch)
+    found = readiness_of(with_svid(parts, tmp_path))
+    identity = found["identity"]
+    assert (found["status"], identity["problem"]) == told
+    assert (identity["spiffe"], identity["ends"]) == (ENGINE, own.ends.isoformat())
+    assert identity["secondsLeft"] == left.total_seconds()
+
+
+async def test_what_is_wrong_with_the_agent_is_told(parts: Parts, tmp_path: Path) -> None:
+    Authority().write(tmp_path / "svid", ENGINE)
+    write_problem(parts.settings.state_path, "no agent answers")
+    given = with_svid(parts, tmp_path)
+    assert readiness_of(given)["status"] == "ready", "the files are given: there is no agent"
+    found = readiness_of(with_svid(parts, tmp_path, ZT_SPIRE_SOCKET="/agent.sock"))
+    assert (found["status"], found["identity"]["problem"]) == ("degraded", "no agent answers")
+
+
+async def test_an_svid_that_is_gone_is_told(parts: Parts, tmp_path: Path) -> None:
+    found = readiness_of(with_svid(parts, tmp_path))
+    assert (found["status"], found["identity"]["spiffe"]) == ("unavailable", None)

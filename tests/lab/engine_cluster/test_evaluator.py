@@ -43,6 +43,9 @@ Start = Callable[[], AbstractContextManager["Evaluator"]]
 
 YAML = {"Content-Type": "application/yaml"}
 
+# A control plane and what asks it share a machine with whatever else is tested.
+pytestmark = pytest.mark.timeout(400)
+
 
 class Evaluator:
     """A running evaluator; its ports are reached through the control plane's namespace."""

@@ -16,6 +16,9 @@ from tests.lab.engine_cluster.site import CORE, Site, eventually
 
 WEB, DB = "spiffe://hanzo.ai/east/shop/web", "spiffe://hanzo.ai/east/shop/db"
 
+# A control plane and what asks it share a machine with whatever else is tested.
+pytestmark = pytest.mark.timeout(400)
+
 
 class Ended(BaseException):
     """Ends a program that runs for ever."""
