@@ -2,7 +2,8 @@
 
 ``python inside.py serve <port>=<word>...``: answers each connection with the port's word.
 ``python inside.py dns <address>``: answers every question on 127.0.0.1:53 with that address.
-``python inside.py webhook <port> <folder> <table>``: serves reviews over TLS, and logs each pod.
+``python inside.py webhook <port> <folder>``: serves reviews by ``injection.json`` with TLS, and
+writes to ``calls`` whether each had a patch.
 """
 
 from __future__ import annotations
@@ -50,19 +51,21 @@ def dns(address: str) -> None:
         listening.sendto(asked[:2] + b"\x81\x80" + counts + question + b"".join(answers), sender)
 
 
-def webhook(port: str, folder: str, table: str) -> None:
+def webhook(port: str, where: str) -> None:
     from engine.admission.review import review  # noqa: PLC0415 - where it is needed
     from zt.inject import Images  # noqa: PLC0415
     from zt.inject.needs import from_text  # noqa: PLC0415
 
-    injection = from_text(Path(table).read_bytes())
+    folder = Path(where)
+    injection = from_text((folder / "injection.json").read_bytes())
     images = Images("example.com/envoy:1", "example.com/gateway:1")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             answer = review(body, injection, images)
-            print(b"patch" in answer, flush=True)  # noqa: T201 - the test counts calls
+            with (folder / "calls").open("a") as calls:
+                calls.write(f"{b'JSONPatch' in answer}\n")
             self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(answer)))
@@ -74,7 +77,7 @@ def webhook(port: str, folder: str, table: str) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(Path(folder) / "cert.pem", Path(folder) / "key.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     print("ready", flush=True)  # noqa: T201 - a test waits for it
     server.serve_forever()
