@@ -14,6 +14,7 @@ from components.audit import refusals as refused_by_audit
 from components.cluster import Cluster
 from components.configuration import ConfigurationError
 from components.evaluator import Evaluator, evaluator_of
+from components.evaluator.policies import policies_manifest
 from components.namespaces import Namespaces
 from components.network_policies import NetworkPolicies
 from components.settings import ManagedDatabase, StackSettings
@@ -35,7 +36,7 @@ def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
     Raises:
         pulumi.RunError: says what can't be made of the settings, before anything is made.
     """
-    evaluator_of(bundle)
+    policies_manifest(evaluator_of(bundle).namespace, policies)
     for sentence in refusals(bundle, settings):
         raise ConfigurationError(sentence)
     for sentence in findings(bundle, settings):
