@@ -192,7 +192,7 @@ class Scene:
         if (service.name, port) != (self.policy.mesh.infrastructure.evaluator, EVALUATOR_WEBHOOK):
             return False
         known = self._found.api_server_cidrs
-        return self._lies_in(address, known) if known else ip_address(address).version == 4
+        return not known or self._lies_in(address, known)
 
     def _is_here(self, party: str) -> bool:
         return not self.is_elsewhere(party) and not party.startswith(EXTERNAL)

@@ -360,10 +360,10 @@ def test_the_api_server_asks_from_where_it_is_said_to_be() -> None:
     server = ip_network("10.9.0.4/32")
     clusters = tuple(replace(found, api_server_cidrs=(server,)) for found in REAL.mesh.clusters)
     known = replace(REAL, mesh=replace(REAL.mesh, clusters=clusters))
-    for policy, cidr in ((REAL, "0.0.0.0/0"), (known, "10.9.0.4/32")):
+    for policy, peers in ((REAL, None), (known, [{"ipBlock": {"cidr": "10.9.0.4/32"}}])):
         items = compiled(policy, "hanzo-k8s")["hanzo/zt-policy-engine-ingress.yaml"]["spec"]
         (item,) = (one for one in items["ingress"] if one["ports"][0]["port"] == EVALUATOR_WEBHOOK)
-        assert item["from"] == [{"ipBlock": {"cidr": cidr}}]
+        assert item.get("from") == peers
 
 
 def test_services_selected_otherwise_than_by_app_keep_what_sidecars_need() -> None:

@@ -239,7 +239,9 @@ class Health(grpc.GenericRpcHandler):
 
     status = 1  # SERVING
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+    def service(
+        self, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         if details.method != "/grpc.health.v1.Health/Check":
             return None
         return grpc.unary_unary_rpc_method_handler(self.check)

@@ -46,9 +46,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A peer may be talked with on a port, for the reason that ``why`` gives."""
+    """A peer may be talked with on a port, for the reason that ``why`` gives.
 
-    peer: Peer
+    The peer ``None`` is anyone.
+    """
+
+    peer: Peer | None
     port: Port
     why: str
 
@@ -98,27 +101,37 @@ def policy(name: str, pods: Pods, header: str, **sides: list[Any]) -> CompiledFi
     return CompiledFile(f"networkpolicies/{pods.namespace}/{name}.yaml", content, header)
 
 
-def rules(side: str, namespace: str, flows: Iterable[Flow]) -> list[dict[str, Any]]:
+def rules(side: str, namespace: str, flows: Iterable[Flow]) -> list[Any]:
     """One item for each set of peers, with all ports that have just these peers.
 
-    ``side`` is ``from`` or ``to``; ``namespace`` is that of the policy.
+    A port that is open to anyone has an item without peers. ``side`` is ``from`` or
+    ``to``; ``namespace`` is that of the policy.
     """
-    reasons: dict[Port, dict[Peer, dict[str, None]]] = {}
+    reasons: dict[Port, dict[Peer | None, dict[str, None]]] = {}
     for flow in flows:
         reasons.setdefault(flow.port, {}).setdefault(flow.peer, {})[flow.why] = None
-    ports_by_peers: dict[frozenset[Peer], list[Port]] = defaultdict(list)
+    ports_by_peers: dict[frozenset[Peer | None], list[Port]] = defaultdict(list)
     for port, peers in reasons.items():
         ports_by_peers[frozenset(peers)].append(port)
-    return [
-        {
-            side: [
-                note(peer(found, namespace), _join(reasons[port][found] for port in ports))
-                for found in reasons[ports[0]]
-            ],
-            "ports": [{"protocol": port.protocol, "port": port.number} for port in ports],
-        }
-        for ports in ports_by_peers.values()
+    return [_item(side, namespace, ports, reasons) for ports in ports_by_peers.values()]
+
+
+def _item(
+    side: str,
+    namespace: str,
+    ports: list[Port],
+    reasons: dict[Port, dict[Peer | None, dict[str, None]]],
+) -> Any:  # noqa: ANN401 - any JSON value
+    """Ports, and the peers that they have, each peer with its reasons."""
+    listed = {"ports": [{"protocol": port.protocol, "port": port.number} for port in ports]}
+    if None in reasons[ports[0]]:
+        return note(listed, _join(reasons[port][None] for port in ports))
+    peers = [
+        note(peer(found, namespace), _join(reasons[port][found] for port in ports))
+        for found in reasons[ports[0]]
+        if found is not None
     ]
+    return {side: peers, **listed}
 
 
 def _join(reasons: Iterable[Iterable[str]]) -> str:

@@ -55,10 +55,11 @@ def _nodes(view: View, port: int, why: str) -> Iterator[Flow]:
 def _api_server(view: View) -> Iterator[Flow]:
     """The API server asks about new pods; where it calls from, only a cluster's operator knows."""
     why = "Baseline: the API server asks which sidecar a new pod needs."
+    port = Port(EVALUATOR_WEBHOOK)
     if not view.cluster.api_server_cidrs:
-        why += " The mesh does not say from where: set apiServerCIDRs."
-    for block in map(str, view.cluster.api_server_cidrs or (view.anywhere,)):
-        yield Flow(Block(block), Port(EVALUATOR_WEBHOOK), why)
+        yield Flow(None, port, f"{why} From anywhere: the mesh has no apiServerCIDRs.")
+    for network in view.cluster.api_server_cidrs:
+        yield Flow(Block(str(network)), port, why)
 
 
 # --- The gateway ----------------------------------------------------------------------------------

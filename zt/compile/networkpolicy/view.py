@@ -132,12 +132,7 @@ class View:
     def elsewhere(self) -> Iterator[Block]:
         """All that is no part of the mesh: what is called by host names may be anywhere there."""
         own = self._pod_networks | self._service_networks | self._node_networks
-        return self._blocks((self.anywhere,), own)
-
-    @property
-    def anywhere(self) -> Network:
-        """All addresses, pods or not."""
-        return _ANYWHERE[self.cluster.pod_cidr.version]
+        return self._blocks((_ANYWHERE[self.cluster.pod_cidr.version],), own)
 
     def endpoint(self, host: str) -> Iterator[Block]:
         """A host by its address; one by a name may be anywhere."""
