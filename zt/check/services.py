@@ -15,6 +15,7 @@ from zt.wellknown import (
     SIDECAR_HEALTH,
     SIDECAR_INBOUND,
     SIDECAR_METRICS,
+    SIDECAR_PROBES,
 )
 
 Label = tuple[str, str]
@@ -77,7 +78,7 @@ def _outside(facts: Facts, outside: Outside) -> Iterator[Finding]:
 
 
 def _ports(mesh: Mesh, service: Service) -> Iterator[Finding]:
-    taken = {SIDECAR_METRICS, SIDECAR_HEALTH}
+    taken = {SIDECAR_METRICS, SIDECAR_HEALTH, SIDECAR_PROBES}
     if service.name == mesh.infrastructure.gateway:
         taken |= {GATEWAY_LOCAL, GATEWAY_TUNNEL}
     for port in service.ports:
