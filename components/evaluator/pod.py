@@ -86,6 +86,8 @@ def dsn_reference(settings: StackSettings) -> dict[str, str]:
 
 def _container(settings: StackSettings, service: Service) -> dict[str, Any]:
     probe = {"httpGet": {"path": "/healthz", "port": EVALUATOR_HEALTH}}
+    # It is alive while it waits for its SVID, and nobody is to be sent to it before.
+    ready = {"httpGet": {"path": "/readyz", "port": EVALUATOR_HEALTH}}
     return {
         "name": "zt",
         "image": settings.images.evaluator,
@@ -95,6 +97,7 @@ def _container(settings: StackSettings, service: Service) -> dict[str, Any]:
             "requests": {"memory": "128Mi", "cpu": "100m"},
             "limits": {"memory": "512Mi", "cpu": "500m"},
         },
+        "startupProbe": {**ready, "periodSeconds": 2, "failureThreshold": 300},
         "readinessProbe": {**probe, "initialDelaySeconds": 5, "periodSeconds": 10},
         "livenessProbe": {**probe, "initialDelaySeconds": 15, "periodSeconds": 30},
         "securityContext": container_security(),

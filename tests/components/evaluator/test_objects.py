@@ -128,6 +128,11 @@ def test_it_is_what_the_specification_prints() -> None:
     assert lacking(yaml.safe_load(PRINTED), deployment()) == []
 
 
+def test_nobody_is_sent_to_a_pod_that_waits_for_its_svid() -> None:
+    """``/healthz`` answers meanwhile, so what the specification prints would call it ready."""
+    assert container()["startupProbe"]["httpGet"] == {"path": "/readyz", "port": 8055}
+
+
 def test_what_is_printed_otherwise_is_noticed() -> None:
     changed = yaml.safe_load(PRINTED.replace("512Mi", "1Gi").replace("8055", "8056"))
     assert len(lacking(changed, deployment())) == 4
