@@ -165,12 +165,13 @@ def routes(pod: Json) -> list[str]:
 @settings(max_examples=100)
 @given(pods())
 def test_the_health_check_is_the_probe_whatever_is_written_in_it(found: tuple[str, Json]) -> None:
-    namespace, pod = found
-    got = inject(pod, namespace, EAST, IMAGES)
-    assume(isinstance(got, Injected) and routes(got.pod))
-    assert isinstance(got, Injected)
-    content = merged(got.pod)
-    assert content is not None
+    _, pod = found
+    pod["spec"]["serviceAccountName"] = "shop"
+    got = injected("web", pod)
+    content = merged(got)
+    if content is None:
+        assert routes(got) == []
+        return
     clusters = {item["name"]: item for item in content["static_resources"]["clusters"]}
 
     for container in containers(pod):
