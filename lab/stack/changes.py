@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +41,8 @@ class Change:
     def __str__(self) -> str:
         sign = _SIGNS.get(self.operation, "±")
         lines = [f"{sign} {self.type} {self.name}"]
-        lines += [f"    {field.path}: {_arrow(field)}" for field in self.fields]
+        for field in self.fields:
+            lines += [f"    {line}" for line in _shown(field)]
         return "\n".join(lines)
 
 
@@ -99,8 +101,20 @@ def _found(value: Any, path: str) -> Any:  # noqa: ANN401 - any JSON
     return value
 
 
-def _arrow(field: Field) -> str:
-    return f"{_short(field.before)} -> {_short(field.after)}"
+def _shown(field: Field) -> Iterator[str]:
+    """A field as it was and is; of a text, the lines that differ."""
+    if not (_is_text(field.before) and _is_text(field.after)):
+        yield f"{field.path}: {_short(field.before)} -> {_short(field.after)}"
+        return
+    yield f"{field.path}:"
+    before, after = field.before.splitlines(), field.after.splitlines()
+    for line in difflib.unified_diff(before, after, n=0, lineterm=""):
+        if not line.startswith(("---", "+++", "@@")):
+            yield f"    {line}"
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON
+    return isinstance(value, str) and "\n" in value
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - any JSON

@@ -53,6 +53,13 @@ def test_a_change_says_which_fields_and_what_was_and_is_there() -> None:
     )
 
 
+def test_of_a_text_the_lines_that_differ_are_shown() -> None:
+    difference = {"data.a": {"diffKind": "update", "inputDiff": False}}
+    old, new = state(data={"a": "one\ntwo\n"}), state(data={"a": "one\nthree\n"})
+    (change,) = changes([event("update", old=old, new=new, detailedDiff=difference)])
+    assert str(change).splitlines()[1:] == ["    data.a:", "        -two", "        +three"]
+
+
 def test_long_values_are_cut() -> None:
     difference = {"data.a": {"diffKind": "update", "inputDiff": False}}
     new = state(data={"a": "x" * 1000})
