@@ -124,7 +124,9 @@ def _static_entries() -> Json:
     columns = [
         _column("ID", ".spec.spiffeID"),
         _column("Parent", ".spec.parentID"),
-        _column("Set", ".status.set", "boolean"),
+        # `set` is true for the moment in which the entry is made, and false ever after.
+        _column("Rendered", ".status.rendered", "boolean"),
+        _column("Masked", ".status.masked", "boolean"),
     ]
     return _definition("ClusterStaticEntry", "clusterstaticentries", spec, status, columns)
 

