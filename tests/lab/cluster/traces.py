@@ -55,7 +55,7 @@ def links() -> str:
     return json.dumps([names, routes])
 
 
-def eventually(is_so: Callable[[], bool], patience: float = 20.0) -> bool:
+def eventually(is_so: Callable[[], bool], patience: float = 60.0) -> bool:
     """Whether it comes to be so within so many seconds."""
     deadline = time.monotonic() + patience
     while not is_so():
