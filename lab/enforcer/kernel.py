@@ -1,0 +1,44 @@
+"""Puts the table into the kernel, for the network namespace that this process is in."""
+
+from __future__ import annotations
+
+import subprocess
+
+from lab.cluster.model import LabError
+from lab.enforcer.table import NAME
+
+_PATIENCE = 20.0
+
+
+def replace(text: str) -> None:
+    """Have the table be as the text says, in one transaction.
+
+    Raises:
+        LabError: if the kernel refuses; the table is then as it was before.
+    """
+    _nft("-f", "-", text=text)
+
+
+def remove() -> None:
+    """Enforce nothing any longer.
+
+    Raises:
+        LabError: if the kernel refuses.
+    """
+    replace(f"table inet {NAME}\ndelete table inet {NAME}\n")
+
+
+def _nft(*arguments: str, text: str) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603 - nft(8)
+            ["nft", *arguments],  # noqa: S607 - wherever it is
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"nft cannot replace the table: {error}") from None
+    if done.returncode != 0:
+        raise LabError(f"nft cannot replace the table: {done.stderr.strip()}")
