@@ -187,3 +187,15 @@ async def client(target: str) -> AsyncIterator[Client]:
         made = Client(peer)
         await made.flush()
         yield made
+
+
+GREETING = PREFACE + frame(SETTINGS)
+MESSAGE = framed(question().SerializeToString())
+
+
+def setting(identifier: int, value: int) -> bytes:
+    return frame(SETTINGS, payload=struct.pack(">HI", identifier, value))
+
+
+def window(increment: int, stream: int = 0) -> bytes:
+    return frame(WINDOW, stream=stream, payload=struct.pack(">I", increment))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -20,6 +21,7 @@ from engine.policy.store import PolicyStore
 from engine.settings import Settings, from_environment
 from tests.engine.samples import API, DB, DOMAIN, LOCATIONS, NEW, POLICY, TODAY, WEB, Desk
 
+QUESTION: dict[str, object] = {"source": WEB, "destination": DB, "port": 5432}
 NOWHERE = "host=/nowhere dbname=none user=zt"
 PROMETHEUS = DOMAIN + "prometheus"
 STRANGER = DOMAIN + "stranger"
@@ -184,3 +186,18 @@ class _Server(uvicorn.Server):
 
     def install_signal_handlers(self) -> None:
         return
+
+
+async def ask(served: Served, **changes: object) -> dict[str, Any]:
+    answer = await served.client.post("/v1/evaluate", json=QUESTION | changes)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = answer.json()
+    assert found["status"] == answer.status_code
+    assert found["title"]
+    return answer.status_code, found["type"].removeprefix("https://zt.hanzo.ai/problems/")

@@ -63,7 +63,7 @@ def text(served: Served) -> str:
 
 async def test_a_change_is_checked_recorded_written_and_told(served: Served) -> None:
     before = await tag_of(served)
-    answer = await put(served, WIDER, if_match=before)
+    answer = await put(served, CORE, if_match=before)
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert "# one rule, and a comment" in text(served)
