@@ -97,7 +97,8 @@ def stateful_set(settings: StackSettings, digest: str) -> Json:
         "spec": {
             "replicas": settings.spire.replicas,
             "serviceName": SERVER,
-            "podManagementPolicy": "Parallel",
+            # Two that find an empty database at once would both make its tables, and one fails.
+            "podManagementPolicy": "OrderedReady",
             "selector": {"matchLabels": labels(SERVER)},
             "template": template,
         },

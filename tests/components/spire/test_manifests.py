@@ -244,6 +244,11 @@ def test_the_agent_waits_for_the_bundle_and_knows_its_node_by_address() -> None:
     assert "data" not in agent.bundle_map("hanzo")
 
 
+def test_servers_start_one_after_another_for_they_make_the_tables() -> None:
+    workload, _ = pods(LAB)
+    assert workload["spec"]["podManagementPolicy"] == "OrderedReady"
+
+
 def test_servers_spread_and_nodes_are_drained_one_at_a_time() -> None:
     workload, _ = pods(LAB)
     assert workload["spec"]["replicas"] == 2
