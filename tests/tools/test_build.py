@@ -36,7 +36,7 @@ def test_what_is_built_is_found_by_its_version(cache: Path) -> None:
 
 
 def test_a_program_is_built_once(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    fake_go(cache, 'while [ "$1" != -o ]; do shift; done; echo "$last" > "$2"')
+    fake_go(cache, 'while [ "$1" != -o ]; do shift; done; echo "$last" > "$2"; chmod +x "$2"')
     path = tool("opa")
     assert path.read_text() == "github.com/open-policy-agent/opa\n"
     assert "building opa-v1.22.2" in capfd.readouterr().err
