@@ -136,11 +136,10 @@ async def _served(parts: Parts, settings: Settings, sockets: Sockets) -> AsyncIt
 
 def _door(parts: Parts) -> Door | None:
     """Who decides about the callers of the API, which without TLS are this machine's."""
-    settings = parts.settings
-    if settings.api_tls is None:
+    if parts.settings.api_tls is None:
         return None
-    port = settings.api.port or EVALUATOR_API
-    return Door(parts.decider, parts.identity or "", port, socket.gethostname())
+    # The policy knows the API by this port, wherever a developer has it listen.
+    return Door(parts.decider, parts.identity or "", EVALUATOR_API, socket.gethostname())
 
 
 def _grpc_server(transport: Transport) -> Callable[..., Any]:
