@@ -18,7 +18,7 @@ _RULE = """\
         - spiffe: "spiffe://hanzo.ai/{destination}"
           ports: [{port}]
 """
-_RULE_BEGINS, _END = "    -", "  defaultAction:"
+_RULE_BEGINS, _END = "\n    - ", "  defaultAction:"
 _LAST = Path("access") / "hanzo-platform-policy.yaml"
 
 
@@ -40,7 +40,7 @@ def remove_rule(folder: Path, description: str) -> None:
     """Remove the rule of that description."""
     path = folder / _LAST
     rules = path.read_text(encoding="utf-8").split(_RULE_BEGINS)
-    left = [rule for rule in rules if not rule.startswith(f" description: {description}\n")]
+    left = [rule for rule in rules if not rule.startswith(f"description: {description}\n")]
     assert len(left) == len(rules) - 1
     path.write_text(_RULE_BEGINS.join(left), encoding="utf-8")
 
