@@ -37,14 +37,23 @@ def everything(http: httpx.Client) -> Mapping[str, str]:
     }
 
 
-def assert_same(http: httpx.Client, before: Mapping[str, str]) -> None:
-    """All is as it was; what follows from a deletion by itself has a minute to follow."""
+def assert_same(http: httpx.Client, before: Mapping[str, str], kept: frozenset[str]) -> None:
+    """All is as it was, but for what is kept on purpose.
+
+    What follows from a deletion by itself has a minute to follow.
+    """
+    wanted = _without(before, kept)
     deadline = time.monotonic() + _PATIENCE
-    while (after := everything(http)) != before and time.monotonic() < deadline:
+    while _without(after := everything(http), kept) != wanted and time.monotonic() < deadline:
         time.sleep(_PAUSE)
-    assert sorted(after.keys() ^ before.keys()) == []
-    for path, text in before.items():
+    assert sorted((after.keys() ^ before.keys()) - kept) == []
+    assert kept <= after.keys()
+    for path, text in wanted.items():
         assert after[path] == text, path
+
+
+def _without(objects: Mapping[str, str], kept: frozenset[str]) -> dict[str, str]:
+    return {path: text for path, text in objects.items() if path not in kept}
 
 
 def _create(http: httpx.Client, path: str, manifest: Json) -> None:
