@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A refused run leaves Pulumi's loop, socket and coroutine to the collector: no fault of ours."""
+    """A refused run leaves Pulumi's loop and socket to the collector: no fault of ours."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(
