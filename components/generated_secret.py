@@ -16,9 +16,8 @@ import pulumi
 
 from components.kube import register
 from components.pods import container_security, metadata, pod_security, resources, with_digest
+from components.rbac import GROUP, granted, service_account
 from zt.wellknown import SPIRE_NAMESPACE
-
-_RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,51 +59,30 @@ def account_name(name: str) -> str:
 def rights_manifests(name: str, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
     """The service account, and its role in the namespace of each Secret."""
     account = account_name(name)
-    made: list[dict[str, Any]] = [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(account, SPIRE_NAMESPACE),
-            "automountServiceAccountToken": False,
-        }
-    ]
+    made = [service_account(account, SPIRE_NAMESPACE)]
     for namespace in sorted({recipe.namespace for recipe in recipes}):
         secrets = [recipe.secret for recipe in recipes if recipe.namespace == namespace]
-        made += [_role(account, namespace, secrets), _binding(account, namespace)]
+        whose = (SPIRE_NAMESPACE, account)
+        made += granted(account, _rules(account, secrets), whose, namespace)
     return made
 
 
-def _role(account: str, namespace: str, secrets: Sequence[str]) -> dict[str, Any]:
-    """The role, which also owns the Secrets: whoever deletes the one deletes the others."""
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "Role",
-        "metadata": metadata(account, namespace),
-        "rules": [
-            {
-                "apiGroups": [""],
-                "resources": ["secrets"],
-                "resourceNames": list(secrets),
-                "verbs": ["get", "create", "patch"],
-            },
-            {
-                "apiGroups": [_RBAC],
-                "resources": ["roles"],
-                "resourceNames": [account],
-                "verbs": ["get"],
-            },
-        ],
-    }
-
-
-def _binding(account: str, namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": metadata(account, namespace),
-        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": account},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": SPIRE_NAMESPACE}],
-    }
+def _rules(account: str, secrets: Sequence[str]) -> list[dict[str, Any]]:
+    """The role also owns the Secrets: whoever deletes the one deletes the others."""
+    return [
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": list(secrets),
+            "verbs": ["get", "create", "patch"],
+        },
+        {
+            "apiGroups": [GROUP],
+            "resources": ["roles"],
+            "resourceNames": [account],
+            "verbs": ["get"],
+        },
+    ]
 
 
 def job_manifest(name: str, recipes: Sequence[Recipe], image: str) -> dict[str, Any]:

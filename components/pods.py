@@ -48,6 +48,29 @@ def resources(cpu: str, memory: str, limit: str) -> dict[str, Any]:
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}}
 
 
+def spread(labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Apart on nodes and zones as far as there are any; better on one than not at all."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": dict(labels)},
+        }
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]
+
+
+def disruption_budget(name: str, namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """At most one pod goes at a time when nodes are drained, also where there is but one."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(name, namespace),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": dict(labels)}},
+    }
+
+
 def with_digest(manifest: Mapping[str, Any], *others: str) -> dict[str, Any]:
     """An object whose name ends in a digest of what it says, and of further texts.
 

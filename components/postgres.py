@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.pods import container_security, metadata, pod_security, resources
+from components.rbac import service_account
 from components.settings import ClusterDatabase
 
 SUPERUSER = "postgres"
@@ -75,12 +76,7 @@ class Postgres:
 
 def postgres_manifests(server: Postgres) -> list[dict[str, Any]]:
     """The service account, the Service and the StatefulSet."""
-    account = {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": metadata(server.account, server.namespace),
-        "automountServiceAccountToken": False,
-    }
+    account = service_account(server.account, server.namespace)
     service = {
         "apiVersion": "v1",
         "kind": "Service",

@@ -6,7 +6,8 @@ from typing import Any
 
 from components.evaluator.pod import selected, template
 from components.evaluator.policies import POLICIES
-from components.pods import metadata
+from components.pods import disruption_budget, metadata
+from components.rbac import granted, service_account
 from components.settings import StackSettings
 from zt.bundle import Bundle
 from zt.model import Service
@@ -17,17 +18,10 @@ from zt.wellknown import (
     INJECTION_WEBHOOK,
 )
 
-_RBAC = "rbac.authorization.k8s.io"
-
 
 def account_manifest(service: Service) -> dict[str, Any]:
-    """The service account: its tokens are mounted where a pod asks for them."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": metadata(service.account, service.namespace),
-        "automountServiceAccountToken": False,
-    }
+    """The evaluator's service account."""
+    return service_account(service.account, service.namespace)
 
 
 def rights_manifests(service: Service) -> list[dict[str, Any]]:
@@ -53,32 +47,11 @@ def rights_manifests(service: Service) -> list[dict[str, Any]]:
             "verbs": ["get", "update"],
         }
     ]
-    return [*_rights(service, None, everywhere), *_rights(service, service.namespace, here)]
-
-
-def _rights(
-    service: Service, namespace: str | None, rules: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    kind = "Role" if namespace else "ClusterRole"
-    account = {
-        "kind": "ServiceAccount",
-        "name": service.account,
-        "namespace": service.namespace,
-    }
-    role = {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": kind,
-        "metadata": metadata(service.name, namespace),
-        "rules": rules,
-    }
-    binding = {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": f"{kind}Binding",
-        "metadata": metadata(service.name, namespace),
-        "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": service.name},
-        "subjects": [account],
-    }
-    return [role, binding]
+    account = (service.namespace, service.account)
+    return [
+        *granted(service.name, everywhere, account),
+        *granted(service.name, here, account, service.namespace),
+    ]
 
 
 def service_manifest(service: Service) -> dict[str, Any]:
@@ -99,13 +72,8 @@ def service_manifest(service: Service) -> dict[str, Any]:
 
 
 def budget_manifest(service: Service) -> dict[str, Any]:
-    """At most one pod goes at a time, also where there is but one."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata(service.name, service.namespace),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selected(service)}},
-    }
+    """How many of its pods may go at a time."""
+    return disruption_budget(service.name, service.namespace, selected(service))
 
 
 def deployment_manifest(

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from components.evaluator.policies import POLICIES
-from components.pods import container_security, metadata, pod_security
+from components.pods import container_security, metadata, pod_security, spread
 from components.settings import ClusterDatabase, ExistingTrail, ManagedDatabase, StackSettings
 from zt.bundle import Bundle
 from zt.inject import Images, with_sidecar
@@ -59,7 +59,7 @@ def template(bundle: Bundle, settings: StackSettings, service: Service) -> dict[
             "securityContext": pod_security(),
             # The spool is drained before it ends.
             "terminationGracePeriodSeconds": 40,
-            "topologySpreadConstraints": list(_spread(service)),
+            "topologySpreadConstraints": spread(selected(service)),
             "containers": [_container(settings, service)],
             "volumes": _volumes(),
         },
@@ -137,20 +137,6 @@ def _volumes() -> list[dict[str, Any]]:
         {"name": "state", "emptyDir": {"sizeLimit": "3Gi"}},
         {"name": "svid", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": "temporary", "emptyDir": {"sizeLimit": "64Mi"}},
-    ]
-
-
-def _spread(service: Service) -> list[dict[str, Any]]:
-    """Replicas on different nodes and zones, as far as there are any."""
-    selector = {"matchLabels": selected(service)}
-    return [
-        {
-            "maxSkew": 1,
-            "topologyKey": key,
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": selector,
-        }
-        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
     ]
 
 

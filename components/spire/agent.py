@@ -17,6 +17,7 @@ from components.spire.names import (
     labels,
     mount,
     own,
+    pod_metadata,
 )
 from zt.compile.spire import AUDIENCE
 from zt.wellknown import (
@@ -59,17 +60,7 @@ def daemon_set(settings: StackSettings, digest: str) -> Json:
 
     Sidecars keep their certificates while their agent restarts.
     """
-    template = {
-        "metadata": {
-            "labels": {**own(AGENT)["labels"], **labels(AGENT)},
-            "annotations": {
-                "zt.hanzo.ai/configuration": digest,
-                "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(SPIRE_METRICS),
-            },
-        },
-        "spec": _pod(settings),
-    }
+    template = {"metadata": pod_metadata(AGENT, digest), "spec": _pod(settings)}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",

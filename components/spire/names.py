@@ -6,7 +6,7 @@ from typing import Any
 
 from components.pods import metadata
 from zt.facts import Facts
-from zt.wellknown import SPIRE_NAMESPACE
+from zt.wellknown import SPIRE_METRICS, SPIRE_NAMESPACE
 
 SERVER = "spire-server"
 AGENT = "spire-agent"
@@ -37,6 +37,18 @@ def labels(app: str) -> dict[str, str]:
 def own(name: str, **others: Any) -> Json:  # noqa: ANN401 - as metadata takes them
     """Metadata of an object in SPIRE's namespace."""
     return metadata(name, SPIRE_NAMESPACE, **others)
+
+
+def pod_metadata(app: str, digest: str) -> Json:
+    """Metadata of a part's pods, which are made anew when the digest is another."""
+    return {
+        "labels": {**own(app)["labels"], **labels(app)},
+        "annotations": {
+            "zt.hanzo.ai/configuration": digest,
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(SPIRE_METRICS),
+        },
+    }
 
 
 def watched_namespaces(facts: Facts) -> tuple[str, ...]:

@@ -11,27 +11,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from components.pods import metadata
+from components.rbac import granted, service_account
 from components.spire.crds import GROUP
-from components.spire.names import AGENT, CONTROLLER_MANAGER, SERVER, own, watched_namespaces
+from components.spire.names import AGENT, CONTROLLER_MANAGER, SERVER, watched_namespaces
 from zt.facts import Facts
 from zt.wellknown import BUNDLE_CONFIGMAP, SPIRE_NAMESPACE
 
 Json = dict[str, Any]
 
-_RBAC = "rbac.authorization.k8s.io"
 _REGISTRATIONS = ("clusterspiffeids", "clusterstaticentries")
 
 
 def manifests(facts: Facts) -> list[Json]:
     """Service accounts, roles and bindings."""
     return [
-        _account(SERVER),
-        _account(AGENT),
-        *_cluster_wide(SERVER, _server_rules()),
-        *_cluster_wide(AGENT, [_rule("", ["nodes/pods"], ["get"])]),
+        service_account(SERVER, SPIRE_NAMESPACE),
+        service_account(AGENT, SPIRE_NAMESPACE),
+        *_granted(SERVER, _server_rules()),
+        *_granted(AGENT, [_rule("", ["nodes/pods"], ["get"])]),
         *_namespaces(facts),
     ]
+
+
+def _granted(account: str, rules: list[Json], namespace: str | None = None) -> list[Json]:
+    # Roles of the cluster have no namespace to tell them from those of another SPIRE.
+    return granted(f"zt-{account}", rules, (SPIRE_NAMESPACE, account), namespace)
 
 
 def _server_rules() -> list[Json]:
@@ -55,7 +59,7 @@ def _namespaces(facts: Facts) -> list[Json]:
             rules.append(_rule("", ["pods", "endpoints"], ["list", "watch"]))
         if namespace == SPIRE_NAMESPACE:
             rules += _own_namespace_rules()
-        found += _in_namespace(namespace, rules)
+        found += _granted(SERVER, rules, namespace)
     return found
 
 
@@ -77,49 +81,4 @@ def _rule(group: str, resources: Sequence[str], verbs: Sequence[str], name: str 
         "resources": list(resources),
         **named,
         "verbs": list(verbs),
-    }
-
-
-def _account(name: str) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": own(name),
-        "automountServiceAccountToken": False,
-    }
-
-
-def _cluster_wide(account: str, rules: list[Json]) -> list[Json]:
-    # Roles of the cluster have no namespace to tell them from those of another SPIRE.
-    name = f"zt-{account}"
-    api = f"{_RBAC}/v1"
-    return [
-        {"apiVersion": api, "kind": "ClusterRole", "metadata": metadata(name), "rules": rules},
-        {
-            "apiVersion": api,
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata(name),
-            **_binds("ClusterRole", name, account),
-        },
-    ]
-
-
-def _in_namespace(namespace: str, rules: list[Json]) -> list[Json]:
-    name, api = f"zt-{SERVER}", f"{_RBAC}/v1"
-    found = metadata(name, namespace)
-    return [
-        {"apiVersion": api, "kind": "Role", "metadata": found, "rules": rules},
-        {
-            "apiVersion": api,
-            "kind": "RoleBinding",
-            "metadata": found,
-            **_binds("Role", name, SERVER),
-        },
-    ]
-
-
-def _binds(kind: str, role: str, account: str) -> Json:
-    return {
-        "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": SPIRE_NAMESPACE}],
     }

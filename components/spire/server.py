@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from components.pods import container_security, pod_security, resources
+from components import pods
+from components.pods import container_security, pod_security, resources, spread
 from components.settings import StackSettings
 from components.spire import controller_manager, datastore
 from components.spire.authority import VOLUME, Authority, authority
@@ -20,11 +21,13 @@ from components.spire.names import (
     labels,
     mount,
     own,
+    pod_metadata,
 )
 from zt.wellknown import (
     SERVER_SOCKET,
     SPIRE_HEALTH,
     SPIRE_METRICS,
+    SPIRE_NAMESPACE,
     SPIRE_NODE_CA,
     SPIRE_SERVER_PORT,
     SPIRE_UPSTREAM,
@@ -65,13 +68,8 @@ def service() -> Json:
 
 
 def disruption_budget() -> Json:
-    """Nodes are drained one server at a time."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": own(SERVER),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels(SERVER)}},
-    }
+    """How many servers may go at a time."""
+    return pods.disruption_budget(SERVER, SPIRE_NAMESPACE, labels(SERVER))
 
 
 def stateful_set(settings: StackSettings, digest: str) -> Json:
@@ -79,17 +77,7 @@ def stateful_set(settings: StackSettings, digest: str) -> Json:
 
     With a node authority, agents outside Kubernetes are attested too.
     """
-    template = {
-        "metadata": {
-            "labels": {**own(SERVER)["labels"], **labels(SERVER)},
-            "annotations": {
-                "zt.hanzo.ai/configuration": digest,
-                "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(SPIRE_METRICS),
-            },
-        },
-        "spec": _pod(settings),
-    }
+    template = {"metadata": pod_metadata(SERVER, digest), "spec": _pod(settings)}
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -114,26 +102,13 @@ def _pod(settings: StackSettings) -> Json:
         "enableServiceLinks": False,
         "priorityClassName": "system-cluster-critical",
         "securityContext": pod_security(SERVER_USER),
-        "topologySpreadConstraints": [
-            _spread("kubernetes.io/hostname"),
-            _spread("topology.kubernetes.io/zone"),
-        ],
+        "topologySpreadConstraints": spread(labels(SERVER)),
         **init,
         "containers": [
             _container(settings),
             controller_manager.container(settings.images.spire_controller_manager),
         ],
         "volumes": _volumes(settings, issuing),
-    }
-
-
-def _spread(key: str) -> Json:
-    """Apart where the cluster is large enough; better on one node than not at all."""
-    return {
-        "maxSkew": 1,
-        "topologyKey": key,
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": labels(SERVER)},
     }
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from components.pods import metadata
+from components.rbac import service_account
 from components.settings import StackSettings
 from components.wireguard.peers import tunnel_of
 from components.wireguard.pod import METRICS, PEERS_FILE, peers_name
@@ -21,12 +22,7 @@ _DIGITALOCEAN = {"service.beta.kubernetes.io/do-loadbalancer-type": "REGIONAL_NE
 
 def account_manifest(service: Service) -> Json:
     """The gateway's service account. No role is bound to it: it has nothing to ask the API for."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": metadata(service.account, service.namespace),
-        "automountServiceAccountToken": False,
-    }
+    return service_account(service.account, service.namespace)
 
 
 def peers_manifest(service: Service, bundle: Bundle, settings: StackSettings) -> Json:

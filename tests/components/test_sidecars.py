@@ -15,16 +15,9 @@ import yaml
 from kubernetes_validate import validate
 
 from components import sidecars
-from components.settings import (
-    Adopted,
-    ClusterDatabase,
-    DevelopmentAuthority,
-    Evaluator,
-    Spire,
-    StackSettings,
-)
 from components.sidecars import Sidecars, configuration_manifest, refusals, webhook_manifest
 from tests.components.registered import Run, run
+from tests.components.stack_settings import lab_settings
 from zt.bundle import Bundle, CompiledFile
 from zt.compile import compile_policy
 from zt.load import load_policy
@@ -40,24 +33,9 @@ def bundle_of(cluster: str) -> Bundle:
     return compile_policy(load_policy(ROOT / "policies"), cluster, date(2026, 11, 24))
 
 
-def settings_of(cluster: str) -> StackSettings:
-    return StackSettings(
-        cluster=cluster,
-        production=False,
-        kubernetes=Adopted(kubeconfig="kubeconfig"),
-        spire=Spire(
-            replicas=2,
-            authority=DevelopmentAuthority(secret="ca"),
-            datastore=ClusterDatabase(storage="1Gi"),
-        ),
-        evaluator=Evaluator(replicas=3),
-        audit=ClusterDatabase(storage="1Gi"),
-    )
-
-
 def program(cluster: str, bundle: Bundle) -> None:
     before = pulumi.CustomResource("test:index:Before", "before", {})
-    Sidecars("sidecars", bundle, settings_of(cluster), pulumi.ResourceOptions(), after=[before])
+    Sidecars("sidecars", bundle, lab_settings(cluster), pulumi.ResourceOptions(), after=[before])
 
 
 @cache

@@ -13,18 +13,10 @@ import pytest
 from kubernetes_validate import validate
 
 from components.keys import AUDIENCE
-from components.settings import (
-    Adopted,
-    ClusterDatabase,
-    DevelopmentAuthority,
-    Evaluator,
-    Gateway,
-    KeySource,
-    Spire,
-    StackSettings,
-)
+from components.settings import Gateway, KeySource, StackSettings
 from components.wireguard import Wireguard, findings, is_wanted
 from tests.components.registered import Run, run
+from tests.components.stack_settings import lab_settings
 from zt.bundle import Bundle
 from zt.compile import compile_policy
 from zt.load import load_policy
@@ -44,19 +36,7 @@ def bundle_of(cluster: str, policies: str = "policies") -> Bundle:
 
 
 def settings_of(cluster: str, gateway: Gateway = FULL, *, production: bool = True) -> StackSettings:
-    return StackSettings(
-        cluster=cluster,
-        production=production,
-        kubernetes=Adopted(kubeconfig="kubeconfig"),
-        spire=Spire(
-            replicas=2,
-            authority=DevelopmentAuthority(secret="ca"),
-            datastore=ClusterDatabase(storage="1Gi"),
-        ),
-        evaluator=Evaluator(replicas=3),
-        audit=ClusterDatabase(storage="1Gi"),
-        gateway=gateway,
-    )
+    return replace(lab_settings(cluster), production=production, gateway=gateway)
 
 
 def registered(bundle: Bundle, settings: StackSettings) -> Run:

@@ -6,16 +6,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from components.settings import (
-    Adopted,
-    ClusterDatabase,
-    DevelopmentAuthority,
-    Evaluator,
-    ExistingDatabase,
-    KeySource,
-    Spire,
-    StackSettings,
-)
+from components.settings import ExistingDatabase, KeySource
+from tests.components.stack_settings import lab_settings
 from tests.strategies import TODAY
 from zt.bundle import Bundle
 from zt.compile import compile_policy
@@ -24,19 +16,8 @@ from zt.load import load_policy
 
 POLICY = load_policy(Path(__file__).parents[3] / "policies")
 
-LAB = StackSettings(
-    cluster="hanzo-k8s",
-    production=False,
-    kubernetes=Adopted(kubeconfig="kubeconfig"),
-    spire=Spire(
-        replicas=2,
-        authority=DevelopmentAuthority(secret="spire-development-ca"),
-        datastore=ClusterDatabase(storage="1Gi"),
-        node_authority="spire-node-ca",
-    ),
-    evaluator=Evaluator(replicas=3),
-    audit=ClusterDatabase(storage="1Gi"),
-)
+_SETTINGS = lab_settings("hanzo-k8s")
+LAB = replace(_SETTINGS, spire=replace(_SETTINGS.spire, node_authority="spire-node-ca"))
 PRODUCTION = replace(
     LAB,
     production=True,
