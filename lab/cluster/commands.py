@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
 
 import click
 from rich.console import Console
@@ -16,14 +13,11 @@ from lab.cluster import controlplane
 from lab.cluster.model import LabError
 from lab.cluster.status import plane_json, show_status, status_json
 from lab.cluster.status import status as status_of
+from lab.commands import FAILED, as_json_option, one_sentence
 from lab.mesh.policies import read
-from lab.mesh.processes import MeshError
 from lab.scan.commands import scan
 from zt.model import Cluster
 from zt.nearest import did_you_mean
-
-_P = ParamSpec("_P")
-_FAILED = 1
 
 _state = click.option(
     "--state",
@@ -32,20 +26,6 @@ _state = click.option(
     show_default=True,
     help="Folder of the running lab: kubeconfigs, keys, data, logs.",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def _one_sentence(command: Callable[_P, None]) -> Callable[_P, None]:
-    """What goes wrong is said in one sentence, with exit code 1."""
-
-    @wraps(command)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except MeshError as error:
-            raise click.ClickException(str(error)) from None
-
-    return run
 
 
 @click.group()
@@ -79,8 +59,8 @@ def lab() -> None:
     show_default=True,
     help="The policies whose clusters to start.",
 )
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def up(
     *, control_plane: bool, names: tuple[str, ...], state: Path, policies: Path, as_json: bool
 ) -> None:
@@ -107,8 +87,8 @@ def up(
 
 @lab.command()
 @_state
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def status(*, state: Path, as_json: bool) -> None:
     """Show control planes, whether they answer, and what their processes take.
 
@@ -122,13 +102,13 @@ def status(*, state: Path, as_json: bool) -> None:
     else:
         show_status(Console(), seen)
     if not seen.is_well:
-        raise SystemExit(_FAILED)
+        raise SystemExit(FAILED)
 
 
 @lab.command()
 @_state
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def down(*, state: Path, as_json: bool) -> None:
     """Stop all control planes and remove what they left; works also after a crash.
 

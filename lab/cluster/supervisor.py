@@ -8,7 +8,6 @@ for as long as it lives.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from lab.cluster.cleanup import remove_files
 from lab.cluster.launch import launch
 from lab.cluster.model import Cluster, Layout, clusters_of, plain
 from lab.mesh.processes import Children, Identity, MeshError, is_alive
+from lab.mesh.telling import tell, tell_ready
 
 _PAUSE = 0.2
 
@@ -56,48 +56,24 @@ def _supervise(
     def say(what: str, value: object) -> None:
         if ended.is_set():
             raise _EndedError
-        _speak(what, value)
+        tell(what, value)
 
     try:
         launch(children, layout, clusters, say)
-        _say_ready(children)
+        tell_ready(children)
         _keep(children, owner, ended)
     except (_EndedError, BrokenPipeError):
         return 0
     except (MeshError, OSError) as error:
-        _speak("error", str(error))
+        tell("error", str(error))
         return 1
     return 0
 
 
-def _say_ready(children: Children) -> None:
-    """Let go of whoever called: from here on nobody listens."""
-    children.facts["ready"] = True
-    children.save()
-    _speak("ready", children.facts)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
 def _keep(children: Children, owner: Identity | None, ended: threading.Event) -> None:
     """Note who dies, until the owner does or somebody asks for the end."""
-    mourned: set[str] = set()
     while not ended.wait(_PAUSE) and (owner is None or is_alive(owner)):
-        dead = set(children.dead())
-        if dead != mourned:
-            mourned = dead
-            children.facts["dead"] = {name: children.obituary(name) for name in sorted(dead)}
-            children.save()
-
-
-def _speak(what: str, value: object) -> None:
-    """Tell whoever called.
-
-    Raises:
-        BrokenPipeError: if it is gone; a lab that nobody waits for is not brought up.
-    """
-    print(json.dumps({what: value}), flush=True)  # noqa: T201 - the protocol
+        children.mourn()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lab.certificates import certificate_builder, key_usage
+
 # Names of the files in an SVID's folder, as SPIRE's own helper writes them.
 SVID = "svid.pem"
 KEY = "svid_key.pem"
@@ -55,10 +57,11 @@ def authority(trust_domain: str, now: datetime, lifetime: int) -> Authority:
     """Make a root CA that lives for so many seconds (X.509-SVID, section 4: signing)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} development CA")])
+    end = now + timedelta(seconds=lifetime)
     certificate = (
-        _builder(name, name, key.public_key(), now, now + timedelta(seconds=lifetime))
+        certificate_builder(name, name, key.public_key(), now - _BACKDATED, end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(_identity(f"spiffe://{trust_domain}"), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
@@ -75,9 +78,11 @@ def issue(root: Authority, spiffe: str, now: datetime, lifetime: int) -> Svid:
     expires = now + timedelta(seconds=lifetime)
     start = min(now, expires - timedelta(seconds=1))
     certificate = (
-        _builder(x509.Name([]), root.certificate.subject, key.public_key(), start, expires)
+        certificate_builder(
+            x509.Name([]), root.certificate.subject, key.public_key(), start - _BACKDATED, expires
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage(
                 [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -101,38 +106,5 @@ def svid_files(svid: Svid, root: Authority) -> Mapping[str, bytes]:
     return {SVID: svid.certificate, KEY: svid.key, BUNDLE: root.bundle}
 
 
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    start: datetime,
-    end: datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start - _BACKDATED)
-        .not_valid_after(end)
-    )
-
-
 def _identity(spiffe: str) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe)])
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """A CA signs certificates; a leaf signs handshakes, and neither does the other's."""
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
 
 import click
 from rich.console import Console
 
+from lab.commands import FAILED, as_json_option, one_sentence
 from lab.mesh.attacks import attack
 from lab.mesh.cleanup import stop_mesh
 from lab.mesh.folders import Folders
@@ -24,9 +22,6 @@ from lab.mesh.status import status as status_of
 from lab.mesh.trail import Trail
 from lab.mesh.verify import verify as verify_mesh
 
-_P = ParamSpec("_P")
-_FAILED = 1
-
 _state = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -34,20 +29,6 @@ _state = click.option(
     show_default=True,
     help="Folder of the running mesh: keys, database, sockets, logs.",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def _one_sentence(command: Callable[_P, None]) -> Callable[_P, None]:
-    """What goes wrong is said in one sentence, with exit code 1."""
-
-    @wraps(command)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except MeshError as error:
-            raise click.ClickException(str(error)) from None
-
-    return run
 
 
 @click.group()
@@ -80,8 +61,8 @@ def mesh() -> None:
     help="Lifetime of SVIDs in seconds, renewed at half; the mesh's by default.",
 )
 @click.option("--no-verify", is_flag=True, help="Don't prove it once it runs.")
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def up(  # noqa: PLR0913 - one for each option
     *,
     state: Path,
@@ -122,8 +103,8 @@ def up(  # noqa: PLR0913 - one for each option
 
 @mesh.command()
 @_state
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def verify(*, state: Path, as_json: bool) -> None:
     """Call every port from every service, try what an attacker would, and compare with the policy.
 
@@ -137,8 +118,8 @@ def verify(*, state: Path, as_json: bool) -> None:
 
 @mesh.command()
 @_state
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def status(*, state: Path, as_json: bool) -> None:
     """Show processes, certificates with the time that they have left, and decisions a second.
 
@@ -154,14 +135,14 @@ def status(*, state: Path, as_json: bool) -> None:
     else:
         show_status(Console(), seen)
     if not seen.is_well:
-        raise SystemExit(_FAILED)
+        raise SystemExit(FAILED)
 
 
 @mesh.command()
 @click.argument("process")
 @_state
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def restart(*, process: str, state: Path, as_json: bool) -> None:
     """End a process if it still runs, and start it again; see `status` for names.
 
@@ -176,8 +157,8 @@ def restart(*, process: str, state: Path, as_json: bool) -> None:
 
 @mesh.command()
 @_state
-@_json
-@_one_sentence
+@as_json_option
+@one_sentence
 def down(*, state: Path, as_json: bool) -> None:
     """Stop the mesh and remove what it left; works also after its supervisor was killed.
 
@@ -236,4 +217,4 @@ def _verify(folders: Folders, console: Console, *, as_json: bool) -> None:
     else:
         show_verification(console, running, verification, attacks)
     if not held(verification, attacks):
-        raise SystemExit(_FAILED)
+        raise SystemExit(FAILED)

@@ -188,6 +188,7 @@ class Children:
     programs: dict[str, Program] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _identities: dict[str, Identity] = field(default_factory=dict)
+    _mourned: tuple[str, ...] = ()
 
     def start(self, program: Program) -> None:
         """Start a program; its output goes to its log.
@@ -220,6 +221,14 @@ class Children:
     def dead(self) -> tuple[str, ...]:
         """Names of the children that have ended."""
         return tuple(name for name, child in self._running.items() if child.poll() is not None)
+
+    def mourn(self) -> None:
+        """Record who has died, if others have than before."""
+        dead = tuple(sorted(self.dead()))
+        if dead != self._mourned:
+            self._mourned = dead
+            self.facts["dead"] = {name: self.obituary(name) for name in dead}
+            self.save()
 
     def obituary(self, name: str) -> str:
         """One sentence on how a child ended, and the last lines of its log."""

@@ -24,6 +24,7 @@ from lab.mesh.folders import Folders
 from lab.mesh.launch import launch
 from lab.mesh.model import Options
 from lab.mesh.processes import Children, MeshError
+from lab.mesh.telling import tell, tell_ready
 
 _PAUSE = 0.2
 
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _speak("error", f"a mesh is already running in {folders.root}: stop it with `zt mesh down`")
+        tell("error", f"a mesh is already running in {folders.root}: stop it with `zt mesh down`")
         return 1
     facts = {"policies": wanted["policies"], "phase": wanted["phase"]}
     children = Children(folders, facts)
@@ -64,7 +65,7 @@ async def _supervise(children: Children, options: Options) -> int:
     except asyncio.CancelledError:
         return 0
     except OSError as error:
-        _speak("error", str(error))
+        tell("error", str(error))
         return 1
 
 
@@ -72,7 +73,7 @@ async def _run(children: Children, options: Options, block: int) -> int:
     certificates = await _launched(children, options, block)
     if certificates is None:
         return 1
-    _say_ready(children)
+    tell_ready(children)
     try:
         await _keep(children, certificates)
     finally:
@@ -83,53 +84,28 @@ async def _run(children: Children, options: Options, block: int) -> int:
 async def _launched(children: Children, options: Options, block: int) -> Certificates | None:
     """Launch the mesh, or say why it can't be."""
     try:
-        return await launch(children, options, block, lambda step: _speak("step", step))
+        return await launch(children, options, block, lambda step: tell("step", step))
     except* (MeshError, OSError) as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         with suppress(BrokenPipeError):
-            _speak("error", str(error))
+            tell("error", str(error))
     return None
-
-
-def _say_ready(children: Children) -> None:
-    """Let go of whoever called: from here on nobody listens."""
-    children.facts["ready"] = True
-    children.save()
-    _speak("ready", children.facts)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 async def _keep(children: Children, certificates: Certificates) -> None:
     """Renew certificates, and note who dies; ends by being cancelled."""
     again = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.set)
-    mourned: set[str] = set()
     while True:
         certificates.renew(datetime.now(UTC))
-        dead = set(children.dead())
         if again.is_set():
             again.clear()
-            for name in sorted(dead):
+            for name in sorted(children.dead()):
                 children.start(children.programs[name])
-            dead = set()
-        if dead != mourned:
-            mourned = dead
-            children.facts["dead"] = {name: children.obituary(name) for name in sorted(dead)}
-            children.save()
+        children.mourn()
         await asyncio.sleep(_PAUSE)
-
-
-def _speak(what: str, value: object) -> None:
-    """Tell whoever called.
-
-    Raises:
-        BrokenPipeError: if it is gone; a mesh that nobody waits for is not brought up.
-    """
-    print(json.dumps({what: value}), flush=True)  # noqa: T201 - the protocol
 
 
 if __name__ == "__main__":

@@ -23,6 +23,13 @@ _PATIENCE, _PAUSE, _LONGEST_PAUSE = 600.0, 0.02, 0.5
 T = TypeVar("T")
 
 
+def identity_of(manifest: Json) -> str:
+    """An object's ID in a state: ``<namespace>/<name>``, or its name alone."""
+    metadata = manifest["metadata"]
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """How writes go: ``force`` takes fields from other managers, ``dry`` only tries."""

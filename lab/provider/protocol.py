@@ -21,7 +21,7 @@ from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer
 from lab.provider import objects
 from lab.provider.access import AccessError, client
 from lab.provider.cluster import NOT_FOUND, Cluster, Refused, Warned
-from lab.provider.objects import Mode
+from lab.provider.objects import Mode, identity_of
 from lab.provider.shape import Difference, Kind, cut, differences, property_path, replaces
 from lab.provider.state import Known, manager_of, normal, read, secrets_of, written
 from lab.provider.values import Json, decoded, encoded, has_unknown
@@ -189,7 +189,7 @@ class Provider(ResourceProviderServicer):
 
         def create() -> provider_pb2.CreateResponse:
             made = (objects.patch if patch else objects.create)(configured.cluster, known, mode)
-            id_ = "" if request.preview else _identity(made.live)
+            id_ = "" if request.preview else identity_of(made.live)
             return provider_pb2.CreateResponse(
                 id=id_, properties=written(_previewed(made, request.preview))
             )
@@ -297,12 +297,6 @@ def _is_patch(urn: str, manifest: Json) -> bool:
     """Whether a resource sets fields of others' objects: its kind in Pulumi ends so."""
     kind = urn.split("::")[2].rpartition(":")[2]
     return kind == f"{manifest.get('kind')}{_PATCH}"
-
-
-def _identity(live: Json) -> str:
-    metadata = live["metadata"]
-    namespace = metadata.get("namespace")
-    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
 
 
 def _previewed(made: Known, preview: bool) -> Known:  # noqa: FBT001 - as the engine says it

@@ -14,6 +14,7 @@ from typing import Any
 from pulumi import automation
 
 from lab.provider.cluster import NOT_FOUND, Cluster, Refused
+from lab.provider.objects import identity_of
 from zt.wellknown import MANAGED_BY
 
 Json = dict[str, Any]
@@ -90,17 +91,11 @@ def _is_made(item: Json, is_there: IsThere) -> bool:
         return True  # a component is nothing but its record
     if not item["type"].startswith("kubernetes:") or item["type"].endswith(_PATCH):
         return False
-    identity = _identity(item["inputs"])
+    identity = identity_of(item["inputs"])
     if not is_there(item["type"], identity):
         return False
     item["id"] = identity
     return True
-
-
-def _identity(inputs: Mapping[str, Any]) -> str:
-    metadata = inputs["metadata"]
-    namespace = metadata.get("namespace")
-    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
 
 
 def _references(item: Json) -> set[str]:

@@ -185,6 +185,18 @@ class Desk:
         return self.spool.outcomes
 
 
+def client_tls(bundle: bytes, svid: tuple[bytes, bytes] | None) -> ssl.SSLContext:
+    """TLS of a client that trusts a bundle, with an SVID (key and certificate, PEM) or without."""
+    context = ssl.create_default_context(cadata=bundle.decode())
+    context.check_hostname = False
+    if svid is not None:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"".join(svid))
+            file.flush()
+            context.load_cert_chain(file.name)
+    return context
+
+
 class Authority:
     """A CA of tests, with SVIDs as files."""
 
@@ -223,14 +235,7 @@ class Authority:
 
     def client(self, spiffe: str | None) -> ssl.SSLContext:
         """TLS of a client that trusts this CA, with an SVID or without."""
-        context = ssl.create_default_context(cadata=self.bundle.decode())
-        context.check_hostname = False
-        if spiffe is not None:
-            with tempfile.NamedTemporaryFile() as file:
-                file.write(b"".join(self.issue(spiffe)))
-                file.flush()
-                context.load_cert_chain(file.name)
-        return context
+        return client_tls(self.bundle, self.issue(spiffe) if spiffe is not None else None)
 
     def _builder(self, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)

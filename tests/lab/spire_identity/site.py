@@ -21,6 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from lab.tools.build import tool
+from tests.engine.samples import client_tls
 
 NODE = "spiffe://hanzo.ai/lab/node"
 _PATIENCE = 60.0
@@ -152,14 +153,7 @@ class Minted:
 
     def client(self, spiffe: str | None) -> ssl.SSLContext:
         """TLS of a client that trusts this CA, with an SVID or without."""
-        context = ssl.create_default_context(cadata=self.bundle.decode())
-        context.check_hostname = False
-        if spiffe is not None:
-            with tempfile.NamedTemporaryFile() as file:
-                file.write(b"".join(self.issue(spiffe)))
-                file.flush()
-                context.load_cert_chain(file.name)
-        return context
+        return client_tls(self.bundle, self.issue(spiffe) if spiffe is not None else None)
 
 
 @contextmanager
