@@ -103,7 +103,7 @@ class Decider:
         self.failed_at = -math.inf
         self._append = spool.append
         self._observe = metrics.observe
-        self._cells = metrics.cells
+        self._counts = metrics.values
 
     def prepare(self, request: Request, layer: str) -> Prepared:
         """The answer to a request under the present view, not yet recorded."""
@@ -123,7 +123,7 @@ class Decider:
         except OSError as error:
             self._lost(prepared, error)
             return NOT_RECORDED
-        self._cells[prepared.counter] += 1
+        self._counts[prepared.counter] += 1
         self._observe(perf_counter_ns() - started)
         return sequence
 

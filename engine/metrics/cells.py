@@ -87,6 +87,7 @@ class Cells:
         self.values.release()
         if self._list is not None:
             self._list.close()
+        if self._lock != _NOWHERE:
             os.close(self._lock)
 
     def _claim(self, folder: Path) -> mmap.mmap:

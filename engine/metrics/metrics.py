@@ -33,7 +33,7 @@ class Metrics:
     """The counters of this process, to be made after a fork. Not for several threads.
 
     ``folder`` is where the processes of an evaluator keep theirs side by side; ``None`` is memory
-    that nobody else sees. ``observe`` notes how long a decision took, in nanoseconds; ``cells``
+    that nobody else sees. ``observe`` notes how long a decision took, in nanoseconds; ``values``
     holds the counters, for who counts so often that ``bump`` would take its time.
     """
 
@@ -42,10 +42,10 @@ class Metrics:
     def __init__(self, folder: Path | None = None) -> None:
         """Count on where a process that ended stopped."""
         self._cells = Cells(folder)
-        self.cells = self._cells.values
+        self.values = self._cells.values
         self._indices = self._cells.indices()
         self._rotations = Rotations(folder)
-        self.observe = observer(self.cells)
+        self.observe = observer(self.values)
 
     def counter(self, verdict: Verdict, source: str, destination: str) -> int:
         """The counter of a decision, the same for the life of the process; for ``bump``."""
@@ -53,7 +53,7 @@ class Metrics:
 
     def bump(self, counter: int) -> None:
         """Count one more."""
-        self.cells[counter] += 1
+        self.values[counter] += 1
 
     def lost(self, verdict: Verdict) -> None:
         """Count a decision that was given without a record, if it let a connection pass."""
@@ -85,7 +85,7 @@ class Metrics:
         return self._cells.reading()
 
     def _count(self, *series: str) -> None:
-        self.cells[self._index(series)] += 1
+        self.values[self._index(series)] += 1
 
     def _index(self, series: Series) -> int:
         """The cell of a series: its own, or one that many share."""
