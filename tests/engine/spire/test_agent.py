@@ -133,7 +133,7 @@ def test_a_call_that_ends_is_made_again(site: Site, authority: Authority) -> Non
 def test_a_call_that_is_too_old_is_made_again_without_a_word(
     site: Site, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ASK_AGAIN", 0.3)
+    monkeypatch.setattr(module, "_ASK_AGAIN", 1.0)
     agent = Agent()
     with serving(site.socket, agent):
         agent.say(given(authority, ENGINE))
