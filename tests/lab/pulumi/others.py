@@ -13,8 +13,11 @@ NAMESPACES = ("hanzo", "lux", "monitoring")
 # These change by themselves; or are an API server's own account of others.
 _RESTLESS = frozenset({"componentstatuses", "events", "leases"})
 _VOLATILE = ("managedFields", "resourceVersion")
-_PATIENCE = 60.0
+# The garbage collector learns anew what there is whenever definitions go, and waits meanwhile.
+_PATIENCE = 180.0
 _PAUSE = 0.5
+# So many seconds without a change are rest.
+_STILL = 5.0
 
 
 def settle(http: httpx.Client) -> Mapping[str, str]:
@@ -25,7 +28,7 @@ def settle(http: httpx.Client) -> Mapping[str, str]:
         _create(http, f"{inside}/configmaps", config_map(name, "theirs", key="value"))
         _create(http, f"/apis/apps/v1/namespaces/{name}/deployments", deployment(name))
         _await_pods(http, name)
-    return everything(http)
+    return _still(http)
 
 
 def everything(http: httpx.Client) -> Mapping[str, str]:
@@ -37,19 +40,33 @@ def everything(http: httpx.Client) -> Mapping[str, str]:
     }
 
 
+def _still(http: httpx.Client) -> Mapping[str, str]:
+    """All there is, once it stays so: controllers of a new cluster are still making theirs."""
+    deadline = time.monotonic() + _PATIENCE
+    last, since = everything(http), time.monotonic()
+    while time.monotonic() - since < _STILL:
+        assert time.monotonic() < deadline, "the cluster does not come to rest"
+        time.sleep(_PAUSE)
+        if (now := everything(http)) != last:
+            last, since = now, time.monotonic()
+    return last
+
+
 def assert_same(http: httpx.Client, before: Mapping[str, str], kept: frozenset[str]) -> None:
     """All is as it was, but for what is kept on purpose.
 
-    What follows from a deletion by itself has a minute to follow.
+    What follows from a deletion by itself has some minutes to follow.
     """
     wanted = _without(before, kept)
     deadline = time.monotonic() + _PATIENCE
     while _without(after := everything(http), kept) != wanted and time.monotonic() < deadline:
         time.sleep(_PAUSE)
-    assert sorted((after.keys() ^ before.keys()) - kept) == []
-    assert kept <= after.keys()
+    found = _without(after, kept)
+    assert not (left := sorted(found.keys() - wanted.keys())), f"the stack left {left}"
+    assert not (gone := sorted(wanted.keys() - found.keys())), f"the stack took {gone} along"
+    assert kept <= after.keys(), f"the stack took {sorted(kept - after.keys())} along"
     for path, text in wanted.items():
-        assert after[path] == text, path
+        assert found[path] == text, f"{path} was\n{text}\nand is\n{found[path]}"
 
 
 def _without(objects: Mapping[str, str], kept: frozenset[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from lab.stack.folder import Program
 
 Json = dict[str, Any]
 
+_NEVER = 2**31 - 1
 PROJECT = "name: hanzo-zt\nruntime: python\nstackConfigDir: stacks\n"
 
 
@@ -87,6 +88,8 @@ def deployment(namespace: str, app: str = "postgres", image: str = "postgres:18"
         "metadata": {"name": "postgres", "namespace": namespace},
         "spec": {
             "replicas": 1,
+            # No pod runs here: the controller would give up after ten minutes, and write so.
+            "progressDeadlineSeconds": _NEVER,
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
