@@ -28,7 +28,16 @@ def remove() -> None:
     replace(f"table inet {NAME}\ndelete table inet {NAME}\n")
 
 
-def _nft(*arguments: str, text: str) -> None:
+def exists() -> bool:
+    """Whether there is a table of ours, of whoever made it.
+
+    Raises:
+        LabError: if the kernel can't be asked.
+    """
+    return f"table inet {NAME}" in _nft("list", "tables").splitlines()
+
+
+def _nft(*arguments: str, text: str = "") -> str:
     try:
         done = subprocess.run(  # noqa: S603 - nft(8)
             ["nft", *arguments],  # noqa: S607 - wherever it is
@@ -39,6 +48,7 @@ def _nft(*arguments: str, text: str) -> None:
             timeout=_PATIENCE,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"nft cannot replace the table: {error}") from None
+        raise LabError(f"nft failed: {error}") from None
     if done.returncode != 0:
-        raise LabError(f"nft cannot replace the table: {done.stderr.strip()}")
+        raise LabError(f"nft failed: {done.stderr.strip()}")
+    return done.stdout
