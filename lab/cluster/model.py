@@ -81,6 +81,21 @@ class Layout:
         """What the names of this lab's network namespaces begin with, and no other's."""
         return f"zt-{self.run.tag[:_TAG]}-"
 
+    @property
+    def policies(self) -> Path:
+        """The policies that are in force in the lab."""
+        return self.root / "policies"
+
+    @property
+    def engine(self) -> Path:
+        """What Pulumi's engine keeps: state, passphrase, the stacks' configuration."""
+        return self.root / "engine"
+
+    @property
+    def failures(self) -> Path:
+        """Where what is known of a failure is gathered; it outlives the lab."""
+        return self.root / "failures"
+
     def namespace(self, cluster: str) -> str:
         """The network namespace of a cluster."""
         return f"{self.prefix}{cluster}"

@@ -6,29 +6,24 @@ no TLS, so that a front stands before it.
 
 from __future__ import annotations
 
-import base64
 import copy
 import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pulumi
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from components.namespaces import spire_manifest
 from components.settings import StackSettings
 from components.spire import Spire
 from lab.cluster.client import Client
 from lab.tools.build import tool
+from lab.up.furnish import authorities
+from lab.up.objects import path_of
 from tests.components.registered import run
 from tests.components.spire.cases import LAB, bundle_of
 from tests.lab.spire.containers import Image
@@ -142,16 +137,6 @@ def _is_established(definition: Json | None) -> bool:
     return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
 
-def path_of(manifest: Json) -> str:
-    """Where an object is on the API server."""
-    version, kind = manifest["apiVersion"], manifest["kind"].lower()
-    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    namespace = manifest["metadata"].get("namespace")
-    where = f"/namespaces/{namespace}" if namespace else ""
-    plural = kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
-    return f"{root}{where}/{plural}/{manifest['metadata']['name']}"
-
-
 def behind_a_front(manifest: Json) -> Json:
     """The database on 127.0.0.1 without TLS, and the front with its certificate beside it."""
     found = copy.deepcopy(manifest)
@@ -178,84 +163,12 @@ def behind_a_front(manifest: Json) -> Json:
     return found
 
 
-def prerequisites(root: Json, namespaces: Iterable[str]) -> Iterator[Json]:
+def prerequisites(root: Mapping[str, str], namespaces: Iterable[str]) -> Iterator[Json]:
     """What is there before the stack: namespaces, the development CA, the CA of nodes outside."""
     yield spire_manifest()
     for name in namespaces:
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    metadata = {"namespace": "spire-system"}
-    data = {key: base64.b64encode(text.encode()).decode() for key, text in root.items()}
-    yield {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {**metadata, "name": "spire-development-ca"},
-        "data": data,
-    }
-    yield {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {**metadata, "name": "spire-node-ca"},
-        "data": {"ca.crt": root["bundle.crt"]},
-    }
-
-
-# --- The development CA ---------------------------------------------------------------------------
-
-
-def development_ca(trust_domain: str) -> dict[str, str]:
-    """A root, and an issuing CA below it: the files of the Secret."""
-    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    root = _certificate("root", "root", root_key.public_key(), root_key, trust_domain)
-    issuing = _certificate("issuing", "root", key.public_key(), root_key, trust_domain)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return {
-        "tls.crt": issuing.public_bytes(Encoding.PEM).decode(),
-        "tls.key": private.decode(),
-        "bundle.crt": root.public_bytes(Encoding.PEM).decode(),
-    }
-
-
-def _certificate(
-    subject: str,
-    issuer: str,
-    public: ec.EllipticCurvePublicKey,
-    signer: ec.EllipticCurvePrivateKey,
-    trust_domain: str,
-) -> x509.Certificate:
-    def named(name: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} {name}")])
-
-    now = datetime.now(UTC) - timedelta(minutes=1)
-    usage = dict.fromkeys(
-        (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
-    uri = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")
-    return (
-        x509.CertificateBuilder()
-        .subject_name(named(subject))
-        .issuer_name(named(issuer))
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
-        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .sign(signer, hashes.SHA256())
-    )
+    yield from authorities(root)
 
 
 # --- Up and down ----------------------------------------------------------------------------------

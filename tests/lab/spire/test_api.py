@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from components.spire import crds
+from lab.up.objects import path_of
 from tests.components.spire.asks import FORBIDDEN, NEEDED, Ask
 from tests.components.spire.test_crds import REAL, WRONG
-from tests.lab.spire.site import Site, path_of
+from tests.lab.spire.site import Site
 
 Json = dict[str, Any]
 

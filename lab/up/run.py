@@ -1,0 +1,110 @@
+"""The order in which a lab comes up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.cluster import controlplane
+from lab.cluster.client import Client, client
+from lab.cluster.model import ControlPlane, LabError, Layout
+from lab.images.build import images
+from lab.images.importing import import_all
+from lab.mesh.policies import read
+from lab.nodes.model import nodes_of
+from lab.services.manifests import namespaces, workloads
+from lab.services.policies import lay
+from lab.up.authority import development_cas
+from lab.up.furnish import furnishing
+from lab.up.gather import gather
+from lab.up.objects import apply_all
+from lab.up.ready import wait_ready
+from lab.up.stacks import stacks
+from zt.model import Policy
+
+Report = Callable[[str], None]
+
+# Pods of one cluster become ready within so many seconds, also on a machine with two cores.
+_PATIENCE = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a lab is made of: the policies, and whether certificates live for minutes only."""
+
+    policies: Path
+    short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Lab:
+    layout: Layout
+    planes: tuple[ControlPlane, ...]
+    policy: Policy
+    report: Report
+
+    def api(self, cluster: str) -> Client:
+        return client(self.layout.kubeconfig(cluster))
+
+
+def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPlane, ...]:
+    """Bring both clusters up, with nodes, the mesh, and the teams' services.
+
+    What was begun goes on if it fails, so that it can be looked at; ``zt lab down`` ends it.
+
+    Raises:
+        LabError: with what went wrong, and where its logs were gathered.
+    """
+    layout = Layout(folder.absolute())
+    policy = read(options.policies)
+    planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True)
+    report("laying the lab's own policies over the product's")
+    lay(options.policies, layout.policies, short=options.short)
+    lab = _Lab(layout, planes, read(layout.policies), report)
+    _import(lab)
+    for plane in planes:
+        for manifest in namespaces(lab.policy, plane.name):
+            apply_all(lab.api(plane.name), [manifest])
+    _install(lab)
+    _deploy(lab)
+    return planes
+
+
+def _import(lab: _Lab) -> None:
+    built = images(lab.report)
+    nodes = nodes_of(lab.layout, lab.policy.mesh.clusters)
+    lab.report(f"importing {len(built)} images into {len(nodes)} nodes")
+    import_all(built, [node.containerd for node in nodes], lab.report)
+
+
+def _install(lab: _Lab) -> None:
+    """Both stacks, one after the other: the engine runs one program in a process at a time."""
+    cas = development_cas(lab.policy.mesh.trust_domain, [plane.name for plane in lab.planes])
+    with stacks(lab.layout) as opened:
+        for plane in lab.planes:
+            lab.report(f"pulumi up of lab-{plane.name}")
+            with furnishing(lab.api(plane.name), cas[plane.name]):
+                outcome = opened.up(plane.name)
+            lab.report(f"{outcome.resources} resources in {outcome.seconds:.1f} s")
+    _settled(lab, "the mesh")
+
+
+def _deploy(lab: _Lab) -> None:
+    """The teams' services, once there is who injects their sidecars."""
+    for plane in lab.planes:
+        found = workloads(lab.policy, plane.name)
+        lab.report(f"{plane.name}: deploying {len(found)} objects of the teams")
+        apply_all(lab.api(plane.name), found)
+    _settled(lab, "the services")
+
+
+def _settled(lab: _Lab, what: str) -> None:
+    for plane in lab.planes:
+        api = lab.api(plane.name)
+        try:
+            wait_ready(api, plane.name, lab.report, _PATIENCE)
+        except LabError as error:
+            folder = gather(lab.layout, plane.name, api)
+            raise LabError(f"{error}; logs are in {folder}") from None
+        lab.report(f"{plane.name}: {what} runs")

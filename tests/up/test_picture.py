@@ -1,0 +1,33 @@
+"""Pods as they are shown."""
+
+from lab.up.picture import pods_seen
+from tests.up.fake import Fake
+from zt.wellknown import IDENTITY
+
+POD = {
+    "metadata": {"namespace": "hanzo", "name": "iam-1", "annotations": {IDENTITY: "spiffe://x/y"}},
+    "spec": {"nodeName": "hanzo-k8s-1"},
+    "status": {
+        "phase": "Running",
+        "podIP": "10.240.1.7",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"restartCount": 1}],
+        "initContainerStatuses": [{"restartCount": 2}],
+    },
+}
+
+
+def test_a_pod_is_shown_with_its_identity_and_all_its_restarts() -> None:
+    (seen,) = pods_seen(Fake({"/api/v1/pods": [POD]}), "hanzo-k8s")
+    assert (seen.state, seen.restarts, seen.identity) == ("ready", 3, "spiffe://x/y")
+    assert (seen.cluster, seen.node, seen.address) == ("hanzo-k8s", "hanzo-k8s-1", "10.240.1.7")
+
+
+def test_pods_of_a_node_are_shown_together() -> None:
+    def pod(node: str, name: str) -> dict[str, object]:
+        metadata = {"namespace": "hanzo", "name": name}
+        return {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Pending"}}
+
+    found = pods_seen(Fake({"/api/v1/pods": [pod("b", "1"), pod("a", "3"), pod("a", "2")]}), "x")
+    assert [(item.node, item.name) for item in found] == [("a", "2"), ("a", "3"), ("b", "1")]
+    assert {item.state for item in found} == {"pending"}
