@@ -3,7 +3,7 @@
 A ``go.mod`` pins every version. What is built lies in the user's cache folder, outside the
 checkout, under its version: a new version in ``go.mod`` is a new file there.
 
-Kubernetes, Pulumi, SPIRE and cyclonus have a module each, so that every one is built from the
+Kubernetes, CoreDNS, Pulumi, SPIRE and cyclonus have a module each, so that every one is built from the
 versions that its authors chose: in one module the newest that anybody asks for would win for all,
 and Kubernetes is tied to its own ``k8s.io`` modules by ``replace``.
 """
@@ -48,6 +48,7 @@ PROGRAMS: Mapping[str, Program] = {
     "opa": Program(".", "github.com/open-policy-agent/opa"),
     "opa-library": Program(".", "./opalibrary"),
     "load": Program(".", "./load"),
+    "pause": Program(".", "./pause"),
     "pulumi": Program(
         "pulumi",
         "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
@@ -60,6 +61,12 @@ PROGRAMS: Mapping[str, Program] = {
     "kube-controller-manager": Program(
         "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", _KUBERNETES_STAMPS
     ),
+    "kube-scheduler": Program(
+        "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES_STAMPS
+    ),
+    "kubelet": Program("kubernetes", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES_STAMPS),
+    "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES_STAMPS),
+    "coredns": Program("coredns", "github.com/coredns/coredns"),
     "spire-server": Program("spire", "github.com/spiffe/spire/cmd/spire-server", _SPIRE_STAMPS),
     "spire-agent": Program("spire", "github.com/spiffe/spire/cmd/spire-agent", _SPIRE_STAMPS),
     "spire-controller-manager": Program("spire", "github.com/spiffe/spire-controller-manager/cmd"),
