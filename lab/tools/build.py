@@ -3,9 +3,9 @@
 A ``go.mod`` pins every version. What is built lies in the user's cache folder, outside the
 checkout, under its version: a new version in ``go.mod`` is a new file there.
 
-Kubernetes, CoreDNS, Pulumi, SPIRE and cyclonus have a module each, so that every one is built from the
-versions that its authors chose: in one module the newest that anybody asks for would win for all,
-and Kubernetes is tied to its own ``k8s.io`` modules by ``replace``.
+Kubernetes, CoreDNS, Pulumi, SPIRE and cyclonus have a module each, so that every one is built from
+the versions that its authors chose: in one module the newest that anybody asks for would win for
+all, and Kubernetes is tied to its own ``k8s.io`` modules by ``replace``.
 """
 
 from __future__ import annotations
