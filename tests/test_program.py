@@ -18,6 +18,7 @@ from tests.components.registered import (
     Run,
     as_given,
     configuration,
+    created,
     main,
     run,
     texts,
@@ -34,18 +35,20 @@ MANAGED = ("app.kubernetes.io/managed-by", "hanzo-zt")
 # Planes whose files are manifests, each one object.
 OBJECTS = ("networkpolicies", "admission", "spire/registrations")
 
-# The parts of DigitalOcean together: no real stack has them all.
-DIGITALOCEAN = "digitalocean"
+# A cluster that is made; and the parts of DigitalOcean together.
+CREATED, DIGITALOCEAN = "created", "digitalocean"
 _AUDIT = {"managed": {"size": "db-s-2vcpu-4gb", "nodes": 2, "region": "sfo3"}}
 
 
 def settings_of(stack: str, folder: Path) -> Json:
+    if stack == CREATED:
+        return created()
     if stack == DIGITALOCEAN:
-        return {**configuration("lux-k8s"), "hanzo-zt:audit": _AUDIT}
+        return {**created(), "hanzo-zt:audit": _AUDIT}
     return with_kubeconfig(configuration(stack), folder)
 
 
-@pytest.fixture(scope="module", params=[*STACKS, DIGITALOCEAN])
+@pytest.fixture(scope="module", params=[*STACKS, CREATED, DIGITALOCEAN])
 def stack(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

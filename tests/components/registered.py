@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import json
 import logging
 import runpy
@@ -243,6 +244,16 @@ def configuration(stack: str) -> Json:
     text = (CHECKOUT / "stacks" / f"Pulumi.{stack}.yaml").read_text()
     config: Json = yaml.safe_load(text)["config"]
     return config
+
+
+def created() -> Json:
+    """lux-k8s, were it made on DigitalOcean: as the example in docs/deploy.md says it."""
+    lines = (CHECKOUT / "docs" / "deploy.md").read_text().splitlines()
+    first = lines.index("    hanzo-zt:kubernetes:")
+    example = itertools.takewhile(lambda line: line.startswith("    "), lines[first:])
+    over: Json = yaml.safe_load("\n".join(example))
+    assert over["hanzo-zt:kubernetes"].keys() == {"create"}
+    return {**configuration("lux-k8s"), **over}
 
 
 def as_given(config: Mapping[str, Any]) -> dict[str, str]:

@@ -13,13 +13,14 @@ from tests.components.registered import (
     STACKS,
     as_given,
     configuration,
+    created,
     main,
     refusal,
     run,
     with_kubeconfig,
 )
 
-ADOPTED, CREATED = "hanzo-k8s", "lux-k8s"
+ADOPTED, CREATED = "hanzo-k8s", "created"
 POOL = {"name": "mesh", "size": "s-4vcpu-8gb", "least": 2, "most": 4}
 MANAGED = {"size": "db-s-2vcpu-4gb", "nodes": 2, "region": "sfo3"}
 
@@ -33,7 +34,8 @@ def changed(config: Mapping[str, Any], path: str, value: object) -> dict[str, An
 
 
 def answer(stack: str, changes: Mapping[str, object], folder: Path) -> str:
-    config = with_kubeconfig(configuration(stack), folder)
+    found = created() if stack == CREATED else configuration(stack)
+    config = with_kubeconfig(found, folder)
     for path, value in changes.items():
         config = changed(config, f"hanzo-zt:{path}", value)
     return refusal(main, stack, as_given(config))

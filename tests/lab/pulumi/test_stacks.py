@@ -59,7 +59,7 @@ class Place:
         """What is laid over the stack's own configuration."""
         adopt = {"kubeconfig": str(self.kubeconfig), "context": None}
         return {
-            "kubernetes": {"adopt": adopt, "create": None},
+            "kubernetes": {"adopt": adopt},
             "policies": str(self.policies),
         }
 
