@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import ssl
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,10 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
+from lab.cluster.kubeconfig import access
 from lab.cluster.model import LabError
-from lab.mesh.folders import write_private
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
@@ -59,6 +55,7 @@ class Client:
     port: int
     context: ssl.SSLContext
     patience: float = _PATIENCE
+    token: str | None = None
 
     def request(  # noqa: PLR0913 - HTTP's own parts, by keyword
         self,
@@ -81,12 +78,16 @@ class Client:
         )
         with closing(connection):
             connection.putrequest(method, path)
+            if self.token is not None:
+                connection.putheader("Authorization", f"Bearer {self.token}")
             for name, value in _headers(content, content_type, user, groups):
                 connection.putheader(name, value)
             connection.endheaders(content)
             response = connection.getresponse()
             warnings = response.headers.get_all("Warning") or ()
-            return Answer(response.status, _body(response.read()), tuple(map(_text, warnings)))
+            return Answer(
+                response.status, _body(response.read()), tuple(map(warning_text, warnings))
+            )
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - any JSON
         """An object; ``None`` if it is not there.
@@ -139,30 +140,15 @@ class Client:
 
 
 def client(kubeconfig: Path, patience: float = _PATIENCE) -> Client:
-    """The client of a kubeconfig's only cluster and user, which hold their keys within.
+    """The client of a kubeconfig's current context.
 
     Raises:
-        LabError: if the kubeconfig is of another kind.
+        LabError: if there is no kubeconfig, or it says too little.
     """
-    try:
-        document = yaml.safe_load(kubeconfig.read_text())
-        (cluster,), (user,) = document["clusters"], document["users"]
-        server = urlsplit(cluster["cluster"]["server"])
-        context = _context(cluster["cluster"], user["user"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise LabError(f"{kubeconfig} is no kubeconfig with keys within ({error!r})") from None
-    return Client(server.hostname or "", server.port or http.client.HTTPS_PORT, context, patience)
-
-
-def _context(cluster: dict[str, str], user: dict[str, str]) -> ssl.SSLContext:
-    authorities = base64.b64decode(cluster["certificate-authority-data"]).decode()
-    context = ssl.create_default_context(cadata=authorities)
-    # A client's own certificate can only be loaded from a file.
-    with tempfile.NamedTemporaryFile(prefix="zt-lab-") as file:
-        pair = (user["client-certificate-data"], user["client-key-data"])
-        write_private(Path(file.name), b"".join(map(base64.b64decode, pair)))
-        context.load_cert_chain(file.name)
-    return context
+    found = access(kubeconfig)
+    server = urlsplit(found.server)
+    port = server.port or http.client.HTTPS_PORT
+    return Client(server.hostname or "", port, found.tls, patience, found.token)
 
 
 def _headers(
@@ -183,7 +169,7 @@ def _body(content: bytes) -> Any:  # noqa: ANN401 - any JSON
         return content.decode(errors="replace")
 
 
-def _text(warning: str) -> str:
+def warning_text(warning: str) -> str:
     """The text of a header such as ``299 - "text"`` (RFC 9111, appendix)."""
     return warning.partition('"')[2].removesuffix('"').replace('\\"', '"')
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from lab.cluster.client import NOT_FOUND, warning_text
 from lab.provider.values import Json
 
-NOT_FOUND, CONFLICT = 404, 409
-_WARNING = re.compile(r'299 \S+ "(.*)"')
 _APPLY = "application/apply-patch+yaml"
 _BUSY_RETRIES, _LONGEST_WAIT = 10, 5.0
 _JSON_PATCH = "application/json-patch+json"
@@ -60,13 +58,17 @@ class Warned:
     text: str
 
 
+def _unheard(_warning: Warned) -> None:
+    pass
+
+
 @dataclass
 class Cluster:
-    """One API server. With ``strict`` what it warns of is refused; ``warned`` has all warnings."""
+    """One API server. With ``strict`` what it warns of is refused; ``warn`` hears all warnings."""
 
     http: httpx.Client
     strict: bool = False
-    warned: list[Warned] = field(default_factory=list)
+    warn: Callable[[Warned], None] = _unheard
     _places: dict[tuple[str, str], Place] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -186,16 +188,11 @@ class Cluster:
         return dict(answer.json())
 
     def _heed(self, path: str, answer: httpx.Response) -> None:
-        warnings = [
-            Warned(path, text.replace('\\"', '"'))
-            for header in answer.headers.get_list("warning")
-            for text in _WARNING.findall(header)
-        ]
-        self.warned.extend(warnings)
-        if warnings and self.strict:
-            raise Refused(
-                answer.status_code, "Warning", "; ".join(warning.text for warning in warnings)
-            )
+        texts = list(map(warning_text, answer.headers.get_list("warning")))
+        for text in texts:
+            self.warn(Warned(path, text))
+        if texts and self.strict:
+            raise Refused(answer.status_code, "Warning", "; ".join(texts))
 
 
 def patiently(http: httpx.Client, request: httpx.Request) -> httpx.Response:

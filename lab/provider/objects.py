@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from lab.provider.cluster import NOT_FOUND, Cluster, Place, Refused
+from lab.cluster.client import NOT_FOUND
+from lab.provider.cluster import Cluster, Place, Refused
 from lab.provider.shape import cut
 from lab.provider.state import Known
 from lab.provider.values import Json

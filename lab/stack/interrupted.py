@@ -13,7 +13,8 @@ from typing import Any
 
 from pulumi import automation
 
-from lab.provider.cluster import NOT_FOUND, Cluster, Refused
+from lab.cluster.client import NOT_FOUND
+from lab.provider.cluster import Cluster, Refused
 from lab.provider.objects import identity_of
 from zt.wellknown import MANAGED_BY
 

@@ -6,14 +6,13 @@ from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from lab.cluster.certificates import Pair, authority, issue, kubeconfig, write_keys
 from lab.cluster.client import client
-from lab.cluster.model import Cluster, LabError
+from lab.cluster.model import Cluster
 
 CLUSTER = Cluster("hanzo-k8s", 2, IPv4Network("10.241.0.0/16"))
 
@@ -86,13 +85,3 @@ def test_a_kubeconfig_needs_no_other_file(pair: tuple[Pair, Pair], tmp_path: Pat
         f"{pair[0].certificate.serial_number:X}".rjust(40, "0")
     ]
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_another_kubeconfig_is_refused(pair: tuple[Pair, Pair], tmp_path: Path) -> None:
-    path = tmp_path / "kubeconfig"
-    document = yaml.safe_load(kubeconfig(*pair, "hanzo-k8s", "https://127.0.0.1:4711"))
-    document["users"][0]["user"] = {"token": "x"}
-    for content in (yaml.safe_dump(document), "", "[]", "clusters: []\nusers: []\n"):
-        path.write_text(content)
-        with pytest.raises(LabError, match="is no kubeconfig with keys within"):
-            client(path)

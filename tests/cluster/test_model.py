@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.cluster.client import _text
+from lab.cluster.client import warning_text
 from lab.cluster.controlplane import _numbered
 from lab.cluster.model import INTERNET, LabError, Layout, clusters_of, plain
 from lab.cluster.programs import api_server, controllers, etcd
@@ -76,4 +76,4 @@ def test_what_is_not_ipv4_is_refused() -> None:
     ],
 )
 def test_texts_of_warnings(header: str, text: str) -> None:
-    assert _text(header) == text
+    assert warning_text(header) == text
