@@ -18,9 +18,11 @@ from google.protobuf.message import Message
 from pulumi.runtime.proto import plugin_pb2, provider_pb2
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer
 
+from lab.cluster.client import NOT_FOUND
+from lab.cluster.model import LabError
 from lab.provider import objects
-from lab.provider.access import AccessError, client
-from lab.provider.cluster import NOT_FOUND, Cluster, Refused, Warned
+from lab.provider.access import client
+from lab.provider.cluster import Cluster, Refused, Warned
 from lab.provider.objects import Mode, identity_of
 from lab.provider.shape import Difference, Kind, cut, differences, property_path, replaces
 from lab.provider.state import Known, manager_of, normal, read, secrets_of, written
@@ -55,10 +57,10 @@ class Configured:
 
 @dataclass
 class Desk:
-    """What all calls share. With ``strict`` warnings are refused; ``warned`` keeps them all."""
+    """What all calls share. With ``strict`` warnings are refused; ``warn`` hears them all."""
 
-    strict: bool = False
-    warned: list[Warned] = field(default_factory=list)
+    strict: bool
+    warn: Callable[[Warned], None]
     # Each provider of a program has a connection of its own, by which its calls are known.
     _providers: dict[str, Configured] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -67,11 +69,11 @@ class Desk:
         """Take a provider's arguments.
 
         Raises:
-            AccessError: if they lead to no API server.
+            LabError: if they lead to no API server.
         """
         http = client(asked.get("kubeconfig") or "~/.kube/config", asked.get("context"))
         found = Configured(
-            cluster=Cluster(http, strict=self.strict, warned=self.warned),
+            cluster=Cluster(http, strict=self.strict, warn=self.warn),
             force=_is_true(asked.get("enablePatchForce")),
             mutable={kind: _is_true(asked.get(name)) for kind, name in _CONTENT.items()},
         )
@@ -274,7 +276,7 @@ def _answered(
         if answer is None:
             _abort(context, error)
         return answer
-    except AccessError as error:
+    except LabError as error:
         _abort(context, error)
 
 
