@@ -37,14 +37,24 @@ class Steady:
     async def run(self) -> None:
         """Go on for so many seconds (``seconds``), or until ``end``; the sums come last."""
         new, kept = _Side("new", self._say), _Side("kept", self._say)
-        sides = asyncio.gather(self._new(new), self._kept(kept))
+        sides = asyncio.gather(self._new(new), self._kept(kept), self._tell(new, kept))
         try:
             async with asyncio.timeout(self._asked.get("seconds")):
                 await self.end.wait()
         except TimeoutError:
             self.end.set()
         await sides
-        self._say({"event": "end", "at": time.time(), "new": new.sums(), "kept": kept.sums()})
+        self._say(_told("end", new, kept))
+
+    async def _tell(self, new: _Side, kept: _Side) -> None:
+        """The sums every so often (``sums``, in seconds), for whoever outlives this process."""
+        while pause := self._asked.get("sums"):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(float(pause)):
+                    await self.end.wait()
+            if self.end.is_set():
+                return
+            self._say(_told("sums", new, kept))
 
     async def _new(self, side: _Side) -> None:
         """A connection for each interval, as long as the last takes."""
@@ -119,3 +129,7 @@ class _Side:
         last = len(ordered) - 1
         figures = {f"p{part}": ordered[last * part // 100] for part in (50, 99, 100)}
         return {"tried": self._tried, "failed": self._failed, "opened": self.opened, **figures}
+
+
+def _told(event: str, new: _Side, kept: _Side) -> Json:
+    return {"event": event, "at": time.time(), "new": new.sums(), "kept": kept.sums()}
