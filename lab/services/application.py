@@ -25,6 +25,8 @@ from urllib.parse import parse_qs, urlsplit
 _HTTP = ("http", "grpc")
 _GREETER = "tcp"
 _BLOCK = 1 << 16
+# The peer goes away, or says what is nothing; or the process ends.
+_ENDED = (ConnectionError, ValueError, asyncio.CancelledError)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -68,7 +70,7 @@ class Application:
         await self._lines(reader, writer)
 
     async def _lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, ValueError):
+        with suppress(*_ENDED):
             while await reader.readline():
                 writer.write(self._answer(writer))
                 await writer.drain()
@@ -77,7 +79,7 @@ class Application:
     # --- HTTP -------------------------------------------------------------------------------------
 
     async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
+        with suppress(*_ENDED, asyncio.IncompleteReadError):
             while target := await _request(reader):
                 await self._respond(target, writer)
                 await writer.drain()

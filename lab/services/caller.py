@@ -11,8 +11,10 @@ and answered as they end, each with the ``id`` of its question:
   where the server speaks first), ``raw`` (``send`` or ``sendBase64`` if anything; the answer is
   the first bytes as Latin-1), ``connect``, ``udp``, ``steady``.
 - ``timeout``: seconds for all of it. ``source``: the address to call from.
-- ``tls``: the files ``certificate``, ``key``, ``authorities``, and ``serverName``, ``alpn``; all
-  may be left out. The answer then has ``certificate``, the URIs of the server's.
+- ``tls``: the files ``certificate``, ``key``, ``authorities``, or the same as text
+  (``certificatePem``, ...), ``serverName``, ``alpn``, ``newest`` (``1.2``, else the newest there
+  is); all may be left out. The answer then has ``certificate``, the URIs of the server's, where
+  authorities were given.
 - ``error``: ``null``, or ``name`` (no such host), ``refused``, ``unreachable`` (no answer to the
   first packet), ``reset``, ``closed``, ``silent``, ``tls``, ``wrong`` (another protocol), ``asked``
   (the question itself); ``detail`` says more.
@@ -22,7 +24,7 @@ are over or ``{"stop": <id>}`` comes. It says each failure at once, and when it 
 well again: ``{"id", "event": "failed" | "well", "side": "new" | "kept", "at", "seconds",
 "error"}``, ``at`` being the system's time; at the end, ``{"id", "event": "end", "new": {...},
 "kept": {...}}`` with ``tried``, ``failed``, ``opened`` (kept connections), and ``p50``, ``p99``,
-``p100``.
+``p100``; the same as event ``sums`` every ``sums`` seconds, if that is asked for.
 
 ``--until-answered HOST:PORT`` is the Job: it asks a line until it is answered, and ends.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import socket
 import ssl
 import time
@@ -286,23 +287,40 @@ async def _secure(connection: Connection, tls: Mapping[str, Any]) -> None:
 
 
 def _context(tls: Mapping[str, Any]) -> ssl.SSLContext:
-    """TLS with the given files; without authorities whoever answers is taken."""
+    """TLS with what is given; without authorities whoever answers is taken."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A peer's name is its SPIFFE ID, which Python does not check; who asked looks at it.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        if "authorities" in tls:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(tls["authorities"])
-        if "certificate" in tls:
-            context.load_cert_chain(tls["certificate"], tls["key"])
+        if tls.get("newest") == "1.2":
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with _file(tls, "authorities") as authorities:
+            if authorities:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(authorities)
+        with _file(tls, "certificate") as certificate, _file(tls, "key") as key:
+            if certificate:
+                context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise CallError(TLS, f"the given files can't be used: {error}") from None
+        raise CallError(TLS, f"what is given can't be used: {error}") from None
     if "alpn" in tls:
         context.set_alpn_protocols(list(tls["alpn"]))
     return context
+
+
+@contextmanager
+def _file(tls: Mapping[str, Any], name: str) -> Iterator[str | None]:
+    """A file by its path, or its text (``<name>Pem``) as a file that lies on no disk."""
+    text = tls.get(f"{name}Pem")
+    if text is None:
+        yield tls.get(name)
+        return
+    with os.fdopen(os.memfd_create(name), "w") as memory:
+        memory.write(text)
+        memory.flush()
+        yield f"/proc/self/fd/{memory.fileno()}"
 
 
 @contextmanager

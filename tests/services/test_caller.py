@@ -193,7 +193,8 @@ def test_calls_are_made_at_once(caller: Caller, ports: dict[str, int]) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_tls_with_given_files(caller: Caller, tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_text", [False, True])
+def test_tls_with_what_is_given(caller: Caller, tmp_path: Path, as_text: bool) -> None:  # noqa: FBT001
     server_files, client_files = _certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "bundle.pem")
     context.verify_mode = ssl.CERT_REQUIRED
@@ -201,9 +202,13 @@ def test_tls_with_given_files(caller: Caller, tmp_path: Path) -> None:
     context.set_alpn_protocols(["zt"])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        certificate, key = map(str, client_files)
-        shown = {"certificate": certificate, "key": key, "alpn": ["zt"], "serverName": "a.b"}
-        tls = {**shown, "authorities": str(tmp_path / "bundle.pem")}
+        names = ("certificate", "key", "authorities")
+        files = dict(zip(names, (*client_files, tmp_path / "bundle.pem"), strict=True))
+        given = {
+            f"{name}Pem" if as_text else name: path.read_text() if as_text else str(path)
+            for name, path in files.items()
+        }
+        tls = {**given, "alpn": ["zt"], "serverName": "a.b"}
         caller.say(mode="raw", host="127.0.0.1", port=port, tls=tls, send="x")
         with context.wrap_socket(listener.accept()[0], server_side=True) as secured:
             assert secured.recv(1) == b"x"
@@ -212,6 +217,19 @@ def test_tls_with_given_files(caller: Caller, tmp_path: Path) -> None:
         said = caller.hear()
     assert said["answer"] == "welcome"
     assert said["certificate"] == ["spiffe://hanzo.ai/hanzo-k8s/hanzo/iam"]
+
+
+def test_tls_may_be_an_old_one(caller: Caller, tmp_path: Path) -> None:
+    server_files, _ = _certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(*server_files)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        caller.say(mode="raw", host="127.0.0.1", port=port, tls={"newest": "1.2"})
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(listener.accept()[0], server_side=True)
+        assert caller.hear()["error"] == "tls"
 
 
 def _certificates(folder: Path) -> tuple[tuple[Path, Path], tuple[Path, Path]]:
@@ -241,15 +259,9 @@ def test_steady_traffic_tells_failures_and_recoveries(caller: Caller) -> None:
         )
         assert {caller.hear()["side"] for _ in range(2)} == {"new", "kept"}
         answering.stop()
-        failed = [caller.hear() for _ in range(2)]
-        assert {item["side"] for item in failed if item["event"] == "failed"} == {"new", "kept"}
-        assert all(abs(item["at"] - time.time()) < 5 for item in failed)
+        _hear_of_both(caller, "failed")
         answering.start()
-        well: set[str] = set()
-        while well != {"new", "kept"}:
-            event = caller.hear()
-            if event["event"] == "well":
-                well.add(event["side"])
+        _hear_of_both(caller, "well")
         caller.say(stop="s")
         while (last := caller.hear())["event"] != "end":
             pass
@@ -258,6 +270,16 @@ def test_steady_traffic_tells_failures_and_recoveries(caller: Caller) -> None:
     for side in ("new", "kept"):
         assert 0 < last[side]["failed"] < last[side]["tried"]
         assert 0 < last[side]["p50"] <= last[side]["p99"] <= last[side]["p100"]
+
+
+def _hear_of_both(caller: Caller, event: str) -> None:
+    """Hear until both sides have had it."""
+    missing = {"new", "kept"}
+    while missing:
+        heard = caller.hear()
+        assert abs(heard["at"] - time.time()) < 5
+        if heard["event"] == event:
+            missing.discard(heard["side"])
 
 
 class _Answering:
@@ -297,6 +319,15 @@ def test_steady_traffic_ends_after_its_seconds(caller: Caller, ports: dict[str, 
     assert heard[-1]["new"]["failed"] == heard[-1]["kept"]["failed"] == 0
     assert heard[-1]["kept"]["opened"] == 1
     assert heard[-1]["new"]["tried"] > 5
+
+
+def test_steady_traffic_tells_its_sums_meanwhile(caller: Caller, ports: dict[str, int]) -> None:
+    traffic = {"mode": "steady", "host": "127.0.0.1", "port": ports["http"], "interval": 0.02}
+    caller.say(id=1, **traffic, seconds=0.7, sums=0.2)
+    heard = [caller.hear() for _ in range(5)]
+    sums = [item["new"]["tried"] for item in heard if item["event"] == "sums"]
+    assert len(sums) >= 2
+    assert 0 < sums[0] < sums[1]
 
 
 def test_a_job_ends_once_it_is_answered(
