@@ -1,7 +1,7 @@
 """Which flows run: every declared edge between the teams' services, and others that may not pass.
 
-Pure: what is there is given. What may not pass is tried the ways that an application has: by the
-address of a Service that nobody lets it call, and past its own sidecar, in plaintext, to a pod.
+Pure: what is there is given. What may not pass is tried the ways that an application has: whom
+nobody lets it call, and whom it may call, but past its own sidecar, in plaintext, to a pod.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _LINES = {Protocol.TCP, Protocol.POSTGRES, Protocol.REDIS}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A service as it runs: its pods (``<namespace>/<name>``) and their addresses; its ClusterIP.
+    """A service as it runs: addresses of its pods, by ``<namespace>/<name>``, and its ClusterIP.
 
-    ``address`` is ``None`` where there is no such one.
+    ``address`` is ``None`` where the Service is headless.
     """
 
     service: Service
@@ -89,9 +89,9 @@ def _refused(
     ]
     others = [(to, port) for to, port in ports if (to.service.name, port) not in granted]
     for to, port in _some(others, len(item.service.name)):
-        if to.address is not None:
-            asked = _asked(to.service, port, to.address, _EVERY_REFUSED, _PATIENCE_REFUSED)
-            yield _of(effective, place, to, port, asked, "by the Service's address")
+        address = to.address or next(iter(to.pods.values()))
+        asked = _asked(to.service, port, address, _EVERY_REFUSED, _PATIENCE_REFUSED)
+        yield _of(effective, place, to, port, asked, "undeclared")
     allowed = [(to, port) for to, port in ports if (to.service.name, port) in granted]
     for to, port in _some(allowed, 0):
         (address, *_) = to.pods.values()
