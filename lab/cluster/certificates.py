@@ -30,6 +30,8 @@ from lab.cluster.model import Cluster
 from lab.mesh.folders import write_private
 
 ADMINISTRATOR = "lab-administrator"
+# As whom the API server asks kubelets for logs, and has them execute commands.
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 # A lab is thrown away long before.
 _LIFETIME = timedelta(days=30)
 _BACKDATED = timedelta(minutes=1)
@@ -64,6 +66,7 @@ def write_keys(folder: Path, cluster: Cluster) -> Pair:
         "etcd": issue(etcd, "etcd", names=here),
         "etcd-client": issue(etcd, "kube-apiserver"),
         "ca": api,
+        "kubelet-client": issue(api, KUBELET_CLIENT),
         "apiserver": issue(api, "kube-apiserver", names=(*here, *_names(cluster))),
     }
     for name, pair in pairs.items():

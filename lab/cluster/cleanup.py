@@ -22,6 +22,7 @@ from lab.mesh.processes import (
     send,
     stop,
 )
+from lab.nodes import cgroups
 
 _PATIENCE = 30.0
 _PAUSE = 0.05
@@ -73,6 +74,8 @@ def remove_files(layout: Layout, clusters: Iterable[str]) -> None:
     """Remove keys, data and the record; that last, so that whoever finds it goes on."""
     for name in clusters:
         shutil.rmtree(layout.cluster(name), ignore_errors=True)
+    for path in (layout.policies, layout.engine):
+        shutil.rmtree(path, ignore_errors=True)
     layout.run.state.with_suffix(".new").unlink(missing_ok=True)
     layout.run.state.unlink(missing_ok=True)
 
@@ -96,6 +99,7 @@ def _clear(layout: Layout) -> bool:
     state, namespaces = read_state(layout.run), network.existing(layout)
     stop((*(state.processes if state else ()), *_inhabitants(layout)))
     network.remove(layout)
+    cgroups.remove(layout)
     remove_files(layout, _clusters(state))
     shutil.rmtree(layout.run.logs, ignore_errors=True)
     return state is not None or bool(namespaces)
@@ -103,7 +107,7 @@ def _clear(layout: Layout) -> bool:
 
 def _inhabitants(layout: Layout) -> Iterator[Recorded]:
     """What runs in the lab's namespaces, even if whoever started it did not live to record it."""
-    for pid in network.processes(layout):
+    for pid in (*network.processes(layout), *cgroups.processes(layout)):
         identity = identify(pid)
         if identity is not None:
             yield Recorded(f"process {pid}", identity, signal.SIGKILL)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO
 
@@ -24,22 +25,27 @@ from lab.cluster.model import (
     plain,
 )
 from lab.mesh.processes import Identity, identify, is_alive, last_lines, read_state
+from lab.nodes import programs as node_programs
 from lab.tools.build import ToolError, obtainable, tool
 from zt import model
 
 Report = Callable[[str], None]
 
 _ROOT = Path(__file__).parents[2]
+# Pods of one service on several nodes are wanted once.
+_FIRST_NODES, _OTHER_NODES = 2, 1
 _COMMANDS = {"ip": "iproute2", "nsenter": "util-linux"}
 
 
-def missing() -> tuple[str, ...]:
+def missing(*, nodes: bool = False) -> tuple[str, ...]:
     """What this machine lacks for a lab, in words."""
     lacks = [] if sys.platform == "linux" else ["Linux"]
     if hasattr(os, "geteuid") and os.geteuid() != 0:
         lacks.append("root (run it with sudo)")
     lacks += [f"`{name}` ({package})" for name, package in _COMMANDS.items() if not _has(name)]
-    unobtainable = [name for name in programs.CONTROL_PLANE if not obtainable(name)]
+    if nodes:
+        lacks += node_programs.missing()
+    unobtainable = [name for name in _programs(nodes=nodes) if not obtainable(name)]
     if unobtainable:
         lacks.append(f"a Go toolchain (`go`), or {', '.join(unobtainable)} on the PATH")
     return tuple(lacks)
@@ -50,20 +56,23 @@ def up(
     clusters: Sequence[model.Cluster],
     report: Report,
     owner: Identity | None = None,
+    *,
+    nodes: bool = False,
 ) -> tuple[ControlPlane, ...]:
     """Start control planes in the background; interrupted, it leaves nothing.
 
-    They end with ``down``, and with their ``owner``, if they are given one.
+    They end with ``down``, and with their ``owner``, if they are given one. With ``nodes`` each has
+    a scheduler and nodes that are ready, two in the first cluster and one in the others.
 
     Raises:
         LabError: with what went wrong; nothing is left running.
     """
     layout = Layout(folder.absolute())
-    lacks = missing()
+    lacks = missing(nodes=nodes)
     if lacks:
         raise LabError(f"control planes need what is missing here: {'; '.join(lacks)}")
-    wanted = tuple(_numbered(clusters))
-    _build(report)
+    wanted = tuple(_numbered(clusters, nodes=nodes))
+    _build(report, nodes=nodes)
     lock = cleanup.claim(layout, [item.name for item in wanted])
     try:
         supervisor = _spawn(layout, wanted, owner, lock)
@@ -133,16 +142,26 @@ def _has(command: str) -> bool:
     return shutil.which(command) is not None
 
 
-def _numbered(clusters: Sequence[model.Cluster]) -> Iterator[Cluster]:
-    for number, item in enumerate(clusters, start=1):
-        if not isinstance(item.service_cidr, IPv4Network):
-            raise LabError(f"the lab speaks IPv4 alone, not {item.service_cidr} of {item.name}")
-        yield Cluster(item.name, number, item.service_cidr)
+def _programs(*, nodes: bool) -> tuple[str, ...]:
+    return (
+        (*programs.CONTROL_PLANE, programs.SCHEDULER, *node_programs.BUILT)
+        if nodes
+        else programs.CONTROL_PLANE
+    )
 
 
-def _build(report: Report) -> None:
+def _numbered(clusters: Sequence[model.Cluster], *, nodes: bool = False) -> Iterator[Cluster]:
+    counts = chain([_FIRST_NODES], repeat(_OTHER_NODES)) if nodes else repeat(0)
+    for number, (item, count) in enumerate(zip(clusters, counts, strict=False), start=1):
+        services, pods = item.service_cidr, item.pod_cidr
+        if not isinstance(services, IPv4Network) or not isinstance(pods, IPv4Network):
+            raise LabError(f"the lab speaks IPv4 alone, not {services}, {pods} of {item.name}")
+        yield Cluster(item.name, number, services, pods, count)
+
+
+def _build(report: Report, *, nodes: bool) -> None:
     try:
-        for name in programs.CONTROL_PLANE:
+        for name in _programs(nodes=nodes):
             report(f"{name}: {tool(name).name}")
     except ToolError as error:
         raise LabError(str(error)) from None

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
 
 from lab.cluster import network, programs
 from lab.cluster.certificates import ADMINISTRATOR, issue, kubeconfig, write_keys
 from lab.cluster.client import Client, client
 from lab.cluster.forward import forward
-from lab.cluster.model import API_PORT, Cluster, LabError, Layout
+from lab.cluster.model import API_PORT, Cluster, Layout
+from lab.cluster.waiting import Speak, wait
 from lab.mesh.folders import write_private
 from lab.mesh.processes import Children
+from lab.nodes import launch as nodes_launch
+from lab.nodes import network as nodes_network
+from lab.nodes.model import nodes_of
 
-PATIENCE = 90.0
-_PAUSE = 0.1
 # A server that is only starting may take a connection and say nothing.
 _SILENCE = 2.0
 _READY = "/readyz"
 _ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
-
-# What is said, of which kind: a ``step`` that begins, or what is being ``waiting`` for.
-Speak = Callable[[str, object], None]
 
 
 def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Speak) -> None:
@@ -34,6 +31,9 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
     """
     say("step", "making network namespaces")
     network.create(layout, clusters)
+    for cluster in clusters:
+        if nodes := nodes_of(layout, [cluster]):
+            nodes_network.create(layout, cluster, nodes)
     say("step", "issuing certificates")
     for cluster in clusters:
         _write_keys(layout, cluster)
@@ -43,44 +43,62 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
         children.start(programs.api_server(layout, cluster))
     for cluster in clusters:
         api = client(layout.kubeconfig(cluster.name), _SILENCE)
-        _wait(say, children, f"the API server of {cluster.name}", partial(is_ready, api))
+        wait(say, children, f"the API server of {cluster.name}", partial(is_ready, api))
         say("step", f"the API server of {cluster.name} is ready")
         children.start(programs.controllers(layout, cluster))
     say("step", "starting controllers")
     for cluster in clusters:
         api = client(layout.kubeconfig(cluster.name), _SILENCE)
-        _wait(
-            say, children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT)
-        )
+        wait(say, children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT))
+    if any(cluster.nodes for cluster in clusters):
+        _launch_nodes(children, layout, clusters, say)
+
+
+def _launch_nodes(
+    children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Speak
+) -> None:
+    say("step", "starting schedulers and nodes")
+    for cluster in clusters:
+        children.start(programs.scheduler(layout, cluster))
+        api, nodes = client(layout.kubeconfig(cluster.name)), nodes_of(layout, [cluster])
+        nodes_launch.furnish(api, nodes)
+        for node in nodes:
+            nodes_launch.start(children, node, cluster)
+    for cluster in clusters:
+        api, nodes = client(layout.kubeconfig(cluster.name)), nodes_of(layout, [cluster])
+        nodes_launch.await_ready(say, children, api, nodes)
+
+
+def revive(children: Children, layout: Layout, clusters: tuple[Cluster, ...]) -> None:
+    """Start again whatever has died, in the order in which it was started at first.
+
+    Raises:
+        MeshError: if something can't be started.
+    """
+    of_name = {cluster.name: cluster for cluster in clusters}
+    for node in nodes_of(layout, clusters):
+        nodes_launch.revive(children, node, of_name[node.cluster])
+    for name in children.dead():
+        children.start(children.programs[name])
 
 
 def _write_keys(layout: Layout, cluster: Cluster) -> None:
-    """Write keys, and kubeconfigs for the administrator and the controllers."""
+    """Write keys, kubeconfigs for the administrator and the controllers, and files of nodes."""
     keys = layout.keys(cluster.name)
     root = write_keys(keys, cluster)
     address = str(cluster.address)
     outside = forward(layout.namespace(cluster.name), address, API_PORT)
     there, here = f"https://{address}:{API_PORT}", f"https://127.0.0.1:{outside}"
+    own = (programs.CONTROLLERS, programs.SCHEDULER)
     administrator = issue(root, ADMINISTRATOR, "system:masters")
-    controllers = issue(root, f"system:{programs.CONTROLLERS}")
     for path, user, server in (
         (layout.kubeconfig(cluster.name), administrator, here),
         (layout.inside(cluster.name), administrator, there),
-        (keys / f"{programs.CONTROLLERS}.kubeconfig", controllers, there),
+        *((keys / f"{name}.kubeconfig", issue(root, f"system:{name}"), there) for name in own),
     ):
         write_private(path, kubeconfig(root, user, cluster.name, server))
-
-
-def _wait(say: Speak, children: Children, what: str, is_so: Callable[[], bool]) -> None:
-    """Wait for something, as long as nobody dies: none of the children, nor who listens."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        for name in children.dead():
-            raise LabError(children.obituary(name))
-        if time.monotonic() > deadline:
-            raise LabError(f"{what} did not answer within {PATIENCE:.0f} s")
-        say("waiting", what)
-        time.sleep(_PAUSE)
+    for node in nodes_of(layout, [cluster]):
+        nodes_launch.prepare(node, cluster, root)
 
 
 def is_ready(api: Client) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,16 @@ class ControlPlane:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster to start; ``number`` counts from 1 and gives it its address."""
+    """A cluster to start; ``number`` counts from 1 and gives it its address.
+
+    ``services`` and ``pods`` are what it takes addresses from, ``nodes`` is how many it has.
+    """
 
     name: str
     number: int
     services: IPv4Network
+    pods: IPv4Network
+    nodes: int = 0
 
     @property
     def address(self) -> IPv4Address:
@@ -58,6 +63,11 @@ class Cluster:
     def kubernetes(self) -> IPv4Address:
         """The ClusterIP of the service ``kubernetes``: the first of them."""
         return self.services[1]
+
+    @property
+    def dns(self) -> IPv4Address:
+        """The ClusterIP of the cluster's DNS."""
+        return self.services[10]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +139,26 @@ class Layout:
 
 def plain(clusters: tuple[Cluster, ...]) -> list[dict[str, Any]]:
     """Clusters as JSON."""
-    return [{"name": item.name, "services": str(item.services)} for item in clusters]
+    return [
+        {
+            "name": item.name,
+            "services": str(item.services),
+            "pods": str(item.pods),
+            "nodes": item.nodes,
+        }
+        for item in clusters
+    ]
 
 
 def clusters_of(document: list[dict[str, Any]]) -> tuple[Cluster, ...]:
     """Clusters from what ``plain`` made of them."""
     return tuple(
-        Cluster(item["name"], number, IPv4Network(ip_network(item["services"])))
+        Cluster(
+            item["name"],
+            number,
+            IPv4Network(item["services"]),
+            IPv4Network(item["pods"]),
+            item["nodes"],
+        )
         for number, item in enumerate(document, start=1)
     )

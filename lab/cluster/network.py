@@ -24,25 +24,25 @@ def create(layout: Layout, clusters: Iterable[Cluster]) -> None:
         LabError: if the kernel refuses.
     """
     internet = layout.internet
-    _add(internet)
-    _ip("-n", internet, "link", "add", BRIDGE, "type", "bridge")
-    _ip("-n", internet, "address", "add", f"{INTERNET[1]}/{INTERNET.prefixlen}", "dev", BRIDGE)
-    _ip("-n", internet, "link", "set", BRIDGE, "up")
+    add(internet)
+    ip("-n", internet, "link", "add", BRIDGE, "type", "bridge")
+    ip("-n", internet, "address", "add", f"{INTERNET[1]}/{INTERNET.prefixlen}", "dev", BRIDGE)
+    ip("-n", internet, "link", "set", BRIDGE, "up")
     for cluster in clusters:
         namespace, leg = layout.namespace(cluster.name), f"cluster{cluster.number}"
-        _add(namespace)
+        add(namespace)
         ends = ("link", "add", leg, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("-n", internet, *ends)
-        _ip("-n", internet, "link", "set", leg, "master", BRIDGE, "up")
+        ip("-n", internet, *ends)
+        ip("-n", internet, "link", "set", leg, "master", BRIDGE, "up")
         address = f"{cluster.address}/{INTERNET.prefixlen}"
-        _ip("-n", namespace, "address", "add", address, "dev", "eth0")
-        _ip("-n", namespace, "link", "set", "eth0", "up")
+        ip("-n", namespace, "address", "add", address, "dev", "eth0")
+        ip("-n", namespace, "link", "set", "eth0", "up")
 
 
 def remove(layout: Layout) -> None:
     """Remove every namespace of this lab; what runs in one must have been ended before."""
     for name in existing(layout):
-        _ip("netns", "delete", name)
+        ip("netns", "delete", name)
 
 
 def existing(layout: Layout) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def existing(layout: Layout) -> tuple[str, ...]:
 
 def processes(layout: Layout) -> tuple[int, ...]:
     """IDs of what runs in this lab's namespaces, recorded or not."""
-    lists = (_ip("netns", "pids", name) for name in existing(layout))
+    lists = (ip("netns", "pids", name) for name in existing(layout))
     return tuple(int(pid) for listed in lists for pid in listed.split())
 
 
@@ -61,12 +61,22 @@ def entered(namespace: str, command: Iterable[str]) -> tuple[str, ...]:
     return ("nsenter", f"--net={NAMESPACES / namespace}", "--", *command)
 
 
-def _add(namespace: str) -> None:
-    _ip("netns", "add", namespace)
-    _ip("-n", namespace, "link", "set", "lo", "up")
+def add(namespace: str) -> None:
+    """Make a namespace with its loopback interface.
+
+    Raises:
+        LabError: if the kernel refuses.
+    """
+    ip("netns", "add", namespace)
+    ip("-n", namespace, "link", "set", "lo", "up")
 
 
-def _ip(*arguments: str) -> str:
+def ip(*arguments: str) -> str:
+    """Run the command; returns what it prints.
+
+    Raises:
+        LabError: if it fails.
+    """
     command = ["ip", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:

@@ -11,6 +11,7 @@ from lab.mesh.processes import Program
 from lab.tools.build import tool
 
 ETCD, API_SERVER, CONTROLLERS = "etcd", "kube-apiserver", "kube-controller-manager"
+SCHEDULER = "kube-scheduler"
 CONTROL_PLANE = (API_SERVER, ETCD, CONTROLLERS)
 ETCD_PORT = 2379
 _PEER_PORT = 2380
@@ -65,6 +66,12 @@ def api_server(layout: Layout, cluster: Cluster) -> Program:
         "etcd-cafile": str(keys / "etcd-ca.crt"),
         "etcd-certfile": str(keys / "etcd-client.crt"),
         "etcd-keyfile": str(keys / "etcd-client.key"),
+        "kubelet-preferred-address-types": "InternalIP",
+        "kubelet-certificate-authority": str(keys / "ca.crt"),
+        "kubelet-client-certificate": str(keys / "kubelet-client.crt"),
+        "kubelet-client-key": str(keys / "kubelet-client.key"),
+        # It runs beside the nodes, where no kube-proxy leads it to the pods of a Service.
+        "enable-aggregator-routing": "true",
         "service-cluster-ip-range": str(cluster.services),
         "service-account-issuer": _ISSUER,
         "service-account-key-file": str(keys / "tokens.pub"),
@@ -91,6 +98,20 @@ def controllers(layout: Layout, cluster: Cluster) -> Program:
         "profiling": "false",
     }
     return _program(layout, cluster, CONTROLLERS, options)
+
+
+def scheduler(layout: Layout, cluster: Cluster) -> Program:
+    """The default scheduler."""
+    kubeconfig = str(layout.keys(cluster.name) / f"{SCHEDULER}.kubeconfig")
+    options = {
+        "kubeconfig": kubeconfig,
+        "authentication-kubeconfig": kubeconfig,
+        "authorization-kubeconfig": kubeconfig,
+        "bind-address": "127.0.0.1",
+        "leader-elect": "false",
+        "profiling": "false",
+    }
+    return _program(layout, cluster, SCHEDULER, options)
 
 
 def _program(layout: Layout, cluster: Cluster, name: str, options: dict[str, str]) -> Program:

@@ -1,8 +1,8 @@
 """The process behind a running lab: parent of all others, and what forwards to the API servers.
 
 Run as ``python -m lab.cluster.supervisor OPTIONS`` by ``zt lab up``; speaks JSON lines on standard
-output until everything is up. SIGTERM ends the lab. It inherits the folder's lock, and holds it
-for as long as it lives.
+output until everything is up. SIGTERM ends the lab, SIGHUP starts again what has died. It inherits
+the folder's lock, and holds it for as long as it lives.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from lab.cluster import network
 from lab.cluster.cleanup import remove_files
-from lab.cluster.launch import launch
+from lab.cluster.launch import launch, revive
 from lab.cluster.model import Cluster, Layout, clusters_of, plain
 from lab.mesh.processes import Children, Identity, MeshError, is_alive
 from lab.mesh.telling import tell, tell_ready
+from lab.nodes import cgroups
 
 _PAUSE = 0.2
 
@@ -43,6 +44,7 @@ def main(arguments: list[str]) -> int:
     finally:
         children.stop()
         network.remove(layout)
+        cgroups.remove(layout)
         remove_files(layout, [item.name for item in clusters])
 
 
@@ -61,7 +63,7 @@ def _supervise(
     try:
         launch(children, layout, clusters, say)
         tell_ready(children)
-        _keep(children, owner, ended)
+        _keep(children, layout, clusters, owner, ended)
     except (_EndedError, BrokenPipeError):
         return 0
     except (MeshError, OSError) as error:
@@ -70,9 +72,20 @@ def _supervise(
     return 0
 
 
-def _keep(children: Children, owner: Identity | None, ended: threading.Event) -> None:
-    """Note who dies, until the owner does or somebody asks for the end."""
+def _keep(
+    children: Children,
+    layout: Layout,
+    clusters: tuple[Cluster, ...],
+    owner: Identity | None,
+    ended: threading.Event,
+) -> None:
+    """Note who dies, and start them again when asked; until the owner dies or the end is wanted."""
+    again = threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_: again.set())
     while not ended.wait(_PAUSE) and (owner is None or is_alive(owner)):
+        if again.is_set():
+            again.clear()
+            revive(children, layout, clusters)
         children.mourn()
 
 

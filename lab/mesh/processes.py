@@ -218,6 +218,10 @@ class Children:
             self._identities[program.name] = identity
         self.save()
 
+    def pid(self, name: str) -> int:
+        """The ID of a child, as it was last started."""
+        return self._running[name].pid
+
     def dead(self) -> tuple[str, ...]:
         """Names of the children that have ended."""
         return tuple(name for name, child in self._running.items() if child.poll() is not None)

@@ -14,7 +14,9 @@ from lab.cluster.certificates import Pair, authority, issue, kubeconfig, write_k
 from lab.cluster.client import client
 from lab.cluster.model import Cluster
 
-CLUSTER = Cluster("hanzo-k8s", 2, IPv4Network("10.241.0.0/16"))
+CLUSTER = Cluster(
+    "hanzo-k8s", 2, services=IPv4Network("10.241.0.0/16"), pods=IPv4Network("10.240.0.0/16")
+)
 
 
 def load(path: Path) -> x509.Certificate:
@@ -66,7 +68,7 @@ def test_a_client_is_its_user_and_group_and_no_server() -> None:
 def test_only_certificates_are_for_others_to_read(tmp_path: Path) -> None:
     write_keys(tmp_path / "pki", CLUSTER)
     keys = list((tmp_path / "pki").glob("*.key"))
-    assert len(keys) == 6
+    assert len(keys) == 7
     assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
 
 

@@ -1,0 +1,98 @@
+"""Brings nodes up, and up again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lab.cluster.certificates import Pair
+from lab.cluster.client import Client
+from lab.cluster.model import Cluster, LabError
+from lab.cluster.waiting import Speak, wait
+from lab.mesh.processes import Children
+from lab.nodes import access, cgroups, files, machine, volumes
+from lab.nodes.model import Node
+from lab.nodes.programs import programs
+
+_PATIENCE = 10.0
+_PAUSE = 0.02
+
+
+def prepare(node: Node, cluster: Cluster, authority: Pair) -> None:
+    """Write a node's files and make its control group; its network is there already.
+
+    Raises:
+        LabError: if the folder is hidden from the node, or the kernel refuses.
+    """
+    own = machine.hidden(node.folder)
+    if own is not None:
+        raise LabError(f"nodes have a {own} of their own: choose a folder that is not in it")
+    files.write(node, cluster, authority)
+    cgroups.create(node)
+
+
+def furnish(api: Client, nodes: tuple[Node, ...]) -> None:
+    """Make what nodes of a cluster need of its API.
+
+    Raises:
+        LabError: if the API refuses.
+    """
+    access.grant(api)
+    for node in nodes:
+        volumes.provide(api, node)
+
+
+def start(children: Children, node: Node, cluster: Cluster) -> None:
+    """Start a node with all its programs.
+
+    Raises:
+        LabError: if it does not come up.
+    """
+    entrance = machine.start(children, node)
+    for program in programs(node, cluster, entrance):
+        children.start(program)
+
+
+def revive(children: Children, node: Node, cluster: Cluster) -> bool:
+    """Start a node again whose machine is dead, with the files that it had; else do nothing.
+
+    Raises:
+        LabError: if it does not come up.
+    """
+    if node.machine not in children.dead():
+        return False
+    # The kernel has killed what ran there; whoever entered it for us is told soon.
+    theirs = {name for name in children.programs if name.endswith(f".{node.name}")}
+    deadline = time.monotonic() + _PATIENCE
+    while not theirs <= set(children.dead()) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    start(children, node, cluster)
+    return True
+
+
+def await_ready(say: Speak, children: Children, api: Client, nodes: tuple[Node, ...]) -> None:
+    """Wait until Kubernetes says that nodes are ready.
+
+    Raises:
+        LabError: if they don't become so.
+    """
+    for node in nodes:
+        wait(say, children, f"the node {node.name}", _ready(api, node))
+        say("step", f"the node {node.name} is ready")
+
+
+def _ready(api: Client, node: Node) -> Callable[[], bool]:
+    def ask() -> bool:
+        try:
+            return is_ready(api.get(f"/api/v1/nodes/{node.name}"))
+        except OSError:
+            return False
+
+    return ask
+
+
+def is_ready(node: Any) -> bool:  # noqa: ANN401 - an object of the API
+    """Whether the API says so of a node; ``None`` is one that it does not know."""
+    conditions = node["status"].get("conditions", ()) if node else ()
+    return any((item["type"], item["status"]) == ("Ready", "True") for item in conditions)
