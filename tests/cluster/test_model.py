@@ -63,7 +63,7 @@ def test_what_is_not_ipv4_is_refused() -> None:
         service_cidr=IPv6Network("2001:db8::/64"),
         where=Where("mesh.yaml", 1, 1),
     )
-    with pytest.raises(LabError, match="speaks IPv4 alone, not 2001:db8::/64, .* of six"):
+    with pytest.raises(LabError, match=r"speaks IPv4 alone, not 2001:db8::/64, .* of six"):
         list(_numbered([six]))
 
 
