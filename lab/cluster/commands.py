@@ -16,6 +16,8 @@ from lab.cluster.status import status as status_of
 from lab.commands import FAILED, as_json_option, one_sentence
 from lab.mesh.policies import read
 from lab.scan.commands import scan
+from lab.up.picture import show_pods
+from lab.up.run import Options, bring_up
 from zt.model import Cluster
 from zt.nearest import did_you_mean
 
@@ -30,11 +32,12 @@ _state = click.option(
 
 @click.group()
 def lab() -> None:
-    """Run real Kubernetes control planes on this machine; needs Linux, root and Go.
+    """Run real Kubernetes clusters with the mesh in them on this machine; needs Linux, root and Go.
 
     \b
     Examples:
-      zt lab up --control-plane     etcd, API server and controllers of every cluster
+      zt lab up                     clusters, nodes, the mesh, and the services of the policies
+      zt lab up --control-plane     etcd, API server and controllers of every cluster alone
       zt lab status                 what runs, and where the kubeconfigs are
       kubectl --kubeconfig .zt/lab/hanzo-k8s/kubeconfig get namespaces
       zt lab down                   stop and clean up
@@ -45,11 +48,18 @@ def lab() -> None:
 @click.option(
     "--control-plane",
     is_flag=True,
-    required=True,
-    help="Control planes alone, without nodes: what can be had so far.",
+    help="Control planes alone: no nodes, no pods, no mesh.",
 )
 @click.option(
-    "--cluster", "names", multiple=True, help="This cluster alone; may be given several times."
+    "--cluster",
+    "names",
+    multiple=True,
+    help="This control plane alone; may be given several times.",
+)
+@click.option(
+    "--short-lived",
+    is_flag=True,
+    help="Certificates live for minutes, so that rotations can be watched.",
 )
 @_state
 @click.option(
@@ -61,25 +71,38 @@ def lab() -> None:
 )
 @as_json_option
 @one_sentence
-def up(
-    *, control_plane: bool, names: tuple[str, ...], state: Path, policies: Path, as_json: bool
+def up(  # noqa: PLR0913 - an option each
+    *,
+    control_plane: bool,
+    names: tuple[str, ...],
+    short_lived: bool,
+    state: Path,
+    policies: Path,
+    as_json: bool,
 ) -> None:
-    """Start etcd, API server and controllers of every cluster; they go on in the background.
+    """Start clusters, nodes, the mesh and the services of the policies; they go on by themselves.
 
     \b
-    The first time builds the programs, which takes minutes. Examples:
-      zt lab up --control-plane
+    The first time builds the programs, which takes long. Examples:
+      zt lab up
+      zt lab up --short-lived
       zt lab up --control-plane --cluster lux-k8s --state /tmp/lux
     """  # noqa: D301
-    del control_plane  # required: there is nothing else yet
+    if names and not control_plane:
+        raise LabError("--cluster goes with --control-plane: a whole lab has all clusters")
     started, console = time.monotonic(), Console(stderr=as_json)
 
     def report(step: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {step}", highlight=False)
 
-    planes = controlplane.up(state, _chosen(read(policies).mesh.clusters, names), report)
+    if control_plane:
+        planes = controlplane.up(state, _chosen(read(policies).mesh.clusters, names), report)
+    else:
+        planes = bring_up(state, Options(policies, short=short_lived), report)
     if as_json:
         click.echo(json.dumps([plane_json(plane) for plane in planes]))
+    elif not control_plane:
+        show_pods(console, planes)
     for plane in planes:
         console.print(f"{plane.name}: {plane.kubeconfig}", soft_wrap=True, highlight=False)
     console.print(f"up in {time.monotonic() - started:.1f} s; stop it with `zt lab down`")

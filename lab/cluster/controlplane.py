@@ -112,6 +112,15 @@ def running(folder: Path) -> tuple[ControlPlane, ...]:
         LabError: if none do.
     """
     layout = Layout(folder.absolute())
+    return tuple(map(layout.control_plane, clusters_in(layout)))
+
+
+def clusters_in(layout: Layout) -> tuple[Cluster, ...]:
+    """The clusters of the lab that runs in a folder.
+
+    Raises:
+        LabError: if none does.
+    """
     state = read_state(layout.run)
     if state is None or not state.facts.get("ready"):
         raise LabError(f"no lab is running in {layout.root}: start one with `zt lab up`")
@@ -119,7 +128,7 @@ def running(folder: Path) -> tuple[ControlPlane, ...]:
         raise LabError(
             f"the supervisor of the lab in {layout.root} was killed: clean up with `zt lab down`"
         )
-    return tuple(map(layout.control_plane, clusters_of(state.facts["clusters"])))
+    return clusters_of(state.facts["clusters"])
 
 
 @contextmanager

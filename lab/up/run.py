@@ -12,6 +12,7 @@ from lab.cluster.model import ControlPlane, LabError, Layout
 from lab.images.build import images
 from lab.images.importing import import_all
 from lab.mesh.policies import read
+from lab.nodes import dns
 from lab.nodes.model import nodes_of
 from lab.services.manifests import namespaces, workloads
 from lab.services.policies import lay
@@ -63,9 +64,9 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     lay(options.policies, layout.policies, short=options.short)
     lab = _Lab(layout, planes, read(layout.policies), report)
     _import(lab)
-    for plane in planes:
-        for manifest in namespaces(lab.policy, plane.name):
-            apply_all(lab.api(plane.name), [manifest])
+    for cluster in controlplane.clusters_in(layout):
+        dns.install(lab.api(cluster.name), cluster)
+        apply_all(lab.api(cluster.name), namespaces(lab.policy, cluster.name))
     _install(lab)
     _deploy(lab)
     return planes
@@ -73,7 +74,7 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
 
 def _import(lab: _Lab) -> None:
     built = images(lab.report)
-    nodes = nodes_of(lab.layout, lab.policy.mesh.clusters)
+    nodes = nodes_of(lab.layout, controlplane.clusters_in(lab.layout))
     lab.report(f"importing {len(built)} images into {len(nodes)} nodes")
     import_all(built, [node.containerd for node in nodes], lab.report)
 
