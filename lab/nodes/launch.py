@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lab.cluster.certificates import Pair
 from lab.cluster.client import Client
 from lab.cluster.model import Cluster, LabError
 from lab.cluster.waiting import Speak, wait
-from lab.mesh.processes import Children
+from lab.mesh.processes import Children, last_lines
 from lab.nodes import access, cgroups, files, machine, volumes
 from lab.nodes.model import Node
-from lab.nodes.programs import programs
+from lab.nodes.programs import CONTAINERD, named, programs
 
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 _PAUSE = 0.02
 
 
@@ -52,6 +55,35 @@ def start(children: Children, node: Node, cluster: Cluster) -> None:
     entrance = machine.start(children, node)
     for program in programs(node, cluster, entrance):
         children.start(program)
+        if program.name == named(CONTAINERD, node):
+            _await_containerd(children, node)
+
+
+def _await_containerd(children: Children, node: Node) -> None:
+    """A kubelet that starts before it answers gives up."""
+    name, deadline = named(CONTAINERD, node), time.monotonic() + _PATIENCE
+    while not _listens(node.containerd):
+        if name in children.dead():
+            raise LabError(children.obituary(name))
+        if time.monotonic() > deadline:
+            raise LabError(f"{name} does not answer{last_lines(children.folders.log(name))}")
+        time.sleep(_PAUSE)
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody listens at a socket, whose path may be longer than an address."""
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(f"/proc/self/fd/{folder}/{path.name}")
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+    return True
 
 
 def revive(children: Children, node: Node, cluster: Cluster) -> bool:
