@@ -12,7 +12,7 @@ and answered as they end, each with the ``id`` of its question:
   the first bytes as Latin-1), ``connect``, ``udp``, ``steady``.
 - ``timeout``: seconds for all of it. ``source``: the address to call from.
 - ``tls``: the files ``certificate``, ``key``, ``authorities``, or the same as text
-  (``certificatePem``, ...), ``serverName``, ``alpn``, ``newest`` (``1.2``, else the newest there
+  (``certificatePem``, ...), ``serverName``, ``alpn``, ``version`` (``1.2``, else the newest there
   is); all may be left out. The answer then has ``certificate``, the URIs of the server's, where
   authorities were given.
 - ``error``: ``null``, or ``name`` (no such host), ``refused``, ``unreachable`` (no answer to the

@@ -294,7 +294,7 @@ def _context(tls: Mapping[str, Any]) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        if tls.get("newest") == "1.2":
+        if tls.get("version") == "1.2":
             context.maximum_version = ssl.TLSVersion.TLSv1_2
         with _file(tls, "authorities") as authorities:
             if authorities:

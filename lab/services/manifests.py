@@ -17,7 +17,7 @@ _STATEFUL = ("minio", "postgres", "redis")
 # Where pods of a StatefulSet talk with each other; no policy declares it.
 PEERS = Port(7000, Protocol.HTTP)
 _REPLICAS = 2
-_USER = 1000
+USER = 1000
 _JOB_CALLS = ("postgres", 5432)
 
 
@@ -131,7 +131,7 @@ def _pod(service: Service, container: Json, **parts: Any) -> Json:  # noqa: ANN4
     spec = {
         "serviceAccountName": service.account,
         "terminationGracePeriodSeconds": 5,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER},
+        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER},
         "containers": [{**container, "image": IMAGE, **_MODEST}],
         **parts,
     }

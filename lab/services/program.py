@@ -21,6 +21,17 @@ FILES = tuple(
         "services/steady",
     )
 )
+# In the order in which they import each other.
+_CARRIED = tuple(f"services/{name}" for name in ("__init__", "dialing", "steady", "caller"))
+_BARE = ("/usr/bin/env", "python3", "-I", "-S")
+_CARRY = """
+import sys, types
+for name, text in {modules!r}.items():
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__path__ = []
+    exec(compile(text, name, "exec"), module.__dict__)
+sys.exit(sys.modules["lab.services.caller"].main([]))
+"""
 _PYTHON = ("/usr/bin/env", f"PYTHONPATH={FOLDER}", "/usr/bin/python3", "-S", "-m")
 
 
@@ -38,6 +49,14 @@ def application(service: str, ports: Iterable[Port]) -> list[str]:
 def caller() -> list[str]:
     """The command of the dialer, to be run in such a container: JSON lines in, JSON lines out."""
     return [*_PYTHON, "lab.services.caller"]
+
+
+def carried() -> list[str]:
+    """The same for any container that has Python: the command brings the program with it."""
+    names = [f"lab.{name.replace('/', '.').removesuffix('.__init__')}" for name in _CARRIED]
+    texts = [(_ROOT / "lab" / f"{name}.py").read_text(encoding="utf-8") for name in _CARRIED]
+    modules = {"lab": "", **dict(zip(names, texts, strict=True))}
+    return [*_BARE, "-c", _CARRY.format(modules=modules)]
 
 
 def job(host: str, port: int) -> list[str]:

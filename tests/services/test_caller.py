@@ -226,7 +226,7 @@ def test_tls_may_be_an_old_one(caller: Caller, tmp_path: Path) -> None:
     context.load_cert_chain(*server_files)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        caller.say(mode="raw", host="127.0.0.1", port=port, tls={"newest": "1.2"})
+        caller.say(mode="raw", host="127.0.0.1", port=port, tls={"version": "1.2"})
         with pytest.raises(ssl.SSLError):
             context.wrap_socket(listener.accept()[0], server_side=True)
         assert caller.hear()["error"] == "tls"
