@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 
-from tests.engine.dockerfile import CHECKOUT, Copy, Stage, stages
+from lab.images.dockerfile import CHECKOUT, Copy, Stage, stages
 
 FOUND = stages(CHECKOUT / "engine/Dockerfile")
 LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)

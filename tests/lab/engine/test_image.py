@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.dockerfile import CHECKOUT, Copy, stages
+from lab.images.dockerfile import CHECKOUT, Copy, stages
 
 # It installs and compiles some thirty packages.
 pytestmark = pytest.mark.timeout(900)

@@ -32,8 +32,16 @@ class Stage:
     entrypoint: list[str] = field(default_factory=list)
 
 
+class UnreadError(Exception):
+    """A Dockerfile says what is not read here yet."""
+
+
 def stages(path: Path) -> list[Stage]:
-    """The stages of a Dockerfile, in order."""
+    """The stages of a Dockerfile, in order.
+
+    Raises:
+        UnreadError: if there is an instruction in it that is not read here yet.
+    """
     found: list[Stage] = []
     for word, rest in _instructions(path.read_text(encoding="utf-8")):
         if word == "FROM":
@@ -61,7 +69,7 @@ def _take(stage: Stage, word: str, rest: str) -> None:
         case "EXPOSE":
             pass
         case _:
-            raise AssertionError(f"{word} is not read here yet")
+            raise UnreadError(f"{word} is not read here yet")
 
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:

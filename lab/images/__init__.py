@@ -1,0 +1,1 @@
+"""Container images of the lab, built without Docker and brought to nodes without a registry."""

@@ -1,0 +1,89 @@
+"""Brings images into the containerd of each node."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from lab.cluster.model import LabError
+from lab.images.archive import Image, write_archive
+
+# Where the kubelet looks for images.
+_NAMESPACE = "k8s.io"
+_MEGABYTE = 1e6
+_FEWEST_COLUMNS = 3
+
+
+def import_all(
+    images: Mapping[str, Image], sockets: Sequence[Path], report: Callable[[str], None]
+) -> None:
+    """Import images into the containerds behind some sockets, several at once.
+
+    An image that is there under its name and digest is not imported again, nor is any layer.
+
+    Raises:
+        LabError: if there is no ``ctr``, or an import fails.
+    """
+    if shutil.which("ctr") is None:
+        raise LabError("ctr is missing, which imports images: apt-get install containerd")
+    with ThreadPoolExecutor(max(1, len(sockets))) as pool:
+        for line in pool.map(lambda socket: _import(tuple(images.values()), socket), sockets):
+            report(line)
+
+
+def present(socket: Path) -> Mapping[str, str]:
+    """The images that a containerd has: name and digest."""
+    lines = (line.split() for line in _ctr(socket, "images", "ls").splitlines()[1:])
+    return {words[0]: words[2] for words in lines if len(words) >= _FEWEST_COLUMNS}
+
+
+def _import(images: tuple[Image, ...], socket: Path) -> str:
+    started, there = time.monotonic(), present(socket)
+    lacking = [item for item in images if there.get(item.name) != item.manifest.digest]
+    if not lacking:
+        return f"{socket}: all {len(images)} images are there"
+    without = set(_ctr(socket, "content", "ls", "--quiet").split())
+    _pipe(lacking, socket, without)
+    size = sum(
+        {b.digest: b.size for i in lacking for b in i.blobs if b.digest not in without}.values()
+    )
+    spent = time.monotonic() - started
+    return f"{socket}: {len(lacking)} images, {size / _MEGABYTE:.0f} MB, in {spent:.1f} s"
+
+
+def _pipe(images: Sequence[Image], socket: Path, without: set[str]) -> None:
+    with subprocess.Popen(  # noqa: S603 - ours
+        _command(socket, "images", "import", "-"),
+        cwd=socket.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        assert child.stderr is not None  # noqa: S101
+        # Why it stopped reading is what it says itself.
+        with suppress(BrokenPipeError):
+            write_archive(images, child.stdin, without)
+            child.stdin.close()
+        said = child.stderr.read().decode(errors="replace").strip()
+    if child.returncode:
+        raise LabError(f"images can't be imported into {socket}: {said}")
+
+
+def _ctr(socket: Path, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 - ours
+        _command(socket, *arguments), cwd=socket.parent, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise LabError(f"containerd at {socket} does not answer: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _command(socket: Path, *arguments: str) -> list[str]:
+    """From the socket's folder, since a path to a socket may not be long (107 bytes)."""
+    return ["ctr", "--address", socket.name, "--namespace", _NAMESPACE, *arguments]

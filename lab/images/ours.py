@@ -1,0 +1,84 @@
+"""Images of this project's own code, by the steps of its Dockerfiles upon the lab's Debian."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.images import steps
+from lab.images.archive import Blob, Image, Settings, image
+from lab.images.dockerfile import CHECKOUT, Copy, Stage, stages
+from lab.images.layers import Workshop, digest
+from lab.images.steps import PATH, Step, Steps, must
+from lab.services import program
+
+EVALUATOR, GATEWAY, SERVICE = "zt.lab/evaluator:lab", "zt.lab/gateway:lab", "zt.lab/service:lab"
+_DOCKERFILES = {EVALUATOR: CHECKOUT / "engine/Dockerfile", GATEWAY: CHECKOUT / "gateway/Dockerfile"}
+_REQUIREMENTS = CHECKOUT / "requirements-engine.txt"
+# What Debian's Python takes.
+_PYTHON = "3.11"
+
+
+def commands() -> Iterator[str]:
+    """All commands of the Dockerfiles."""
+    for path in _DOCKERFILES.values():
+        for stage in stages(path):
+            yield from (step for step in stage.steps if isinstance(step, str))
+
+
+def evaluator(shop: Workshop, debian: Step) -> Image:
+    """The evaluator, and the programs of Jobs."""
+    return _of(shop, EVALUATOR, stages(_DOCKERFILES[EVALUATOR]), debian, wheels(shop))
+
+
+def gateway(shop: Workshop, debian: Step) -> Image:
+    """The gateway, and what else runs ``nft`` or fetches keys."""
+    return _of(shop, GATEWAY, stages(_DOCKERFILES[GATEWAY]), debian)
+
+
+def service(shop: Workshop, debian: Step) -> Image:
+    """What the services of the lab's teams run."""
+    copies = [Copy(name, f"{program.FOLDER}/{name}", None) for name in program.FILES]
+    stage = Stage("debian", "", [*copies, _compiled(program.FOLDER)], user="1000:1000")
+    return _of(shop, SERVICE, [stage], debian)
+
+
+def wheels(shop: Workshop) -> Path:
+    """A folder of the evaluator's wheels, fetched by this machine's pip."""
+    folder = shop.folder / "wheels" / digest(_REQUIREMENTS.read_text(), _PYTHON)
+    if not folder.exists():
+        unfinished = folder.with_suffix(".new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
+        which = ["--only-binary", ":all:", "--python-version", _PYTHON]
+        must(
+            [*pip, *which, "--dest", str(unfinished), "--requirement", str(_REQUIREMENTS)],
+            "the evaluator's packages can't be fetched",
+        )
+        unfinished.rename(folder)
+    return folder
+
+
+def _of(
+    shop: Workshop, name: str, found: list[Stage], debian: Step, packages: Path | None = None
+) -> Image:
+    named: dict[str, Steps] = {}
+    for stage in found:
+        named[stage.name] = steps.done(shop, stage, (debian,), named, packages)
+    shipped, short = found[-1], name.partition("/")[2].partition(":")[0]
+    environment = {"PATH": PATH, **shipped.environment}
+    settings = Settings(
+        entrypoint=tuple(shipped.entrypoint), environment=environment, user=shipped.user
+    )
+    return image(name, _layers(shop, short, named[shipped.name]), settings)
+
+
+def _layers(shop: Workshop, name: str, made: Steps) -> tuple[Blob, ...]:
+    base, *others = made
+    return (steps.blob(shop, "debian", base), *(steps.blob(shop, name, step) for step in others))
+
+
+def _compiled(folder: str) -> str:
+    return f"python3 -m compileall -q --invalidation-mode unchecked-hash {folder}"
