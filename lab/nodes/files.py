@@ -22,6 +22,7 @@ KUBELET, PROXY = "kubelet", "kube-proxy"
 KUBELET_PORT = 10250
 # Debian's place, and that of the plugins' own releases.
 PLUGIN_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+_SIGNALS = ("nodefs.available", "nodefs.inodesFree", "imagefs.available")
 _HERE = "127.0.0.1"
 
 
@@ -96,9 +97,10 @@ def kubelet(node: Node, cluster: Cluster, authority: Path) -> dict[str, Any]:
         "localStorageCapacityIsolation": False,
         # Lower ones take a capability that containers and their like often have not.
         "oomScoreAdj": 0,
-        # Images can't be had again: there is no registry. The disk is not the lab's alone.
+        # Nothing is thrown out for want of room: there is no registry to have images from again,
+        # and the disk and the memory are not the lab's alone.
         "imageGCHighThresholdPercent": 100,
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%"},
+        "evictionHard": dict.fromkeys(_SIGNALS, "0%"),
     }
 
 
