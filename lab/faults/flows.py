@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lab.faults.tally import Edge, Flow
+from lab.faults.traffic import Dialled, Json
 from zt.effective import Effective, EffectiveService
 from zt.model import Protocol, Service
-
-Json = dict[str, Any]
 
 # Seconds between two attempts of a flow, and how long one may take.
 _EVERY, _PATIENCE = 0.5, 5.0
@@ -36,14 +34,6 @@ class Place:
     service: Service
     pods: Mapping[str, str]
     address: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Dialled:
-    """A flow, and how ``lab.services.caller`` is asked for it."""
-
-    flow: Flow
-    asked: Json
 
 
 def dialled(effective: Effective, places: Collection[Place]) -> tuple[Dialled, ...]:

@@ -6,23 +6,33 @@ another one as soon as the pod is there again.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from lab.faults.flows import Dialled, Json
+from lab.cluster.model import LabError
 from lab.faults.tally import Event, Flow, Seen, Side, Sums, event_of, sums_of
+from lab.verify.callers import Caller
 
-# The command that starts a caller in the application's container of a pod; ``None``: not running.
-Enter = Callable[[str], "Sequence[str] | None"]
+Json = dict[str, Any]
+
+# A caller in a pod, ``<namespace>/<name>``; raises LabError where none can be had now.
+Dial = Callable[[str], Caller]
 
 _PATIENCE = 20.0
 _PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A flow, and how ``lab.services.caller`` is asked for it."""
+
+    flow: Flow
+    asked: Json
 
 
 @dataclass(slots=True)
@@ -32,13 +42,17 @@ class _Running:
     flow: Flow
     events: list[Event] = field(default_factory=list)
     sums: Mapping[str, Json] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
 
     def hear(self, line: Json) -> None:
         event = event_of(line)
         if event is not None:
             self.events.append(event)
-        elif "new" in line:
+            return
+        if "new" in line:
             self.sums = line
+        if "new" not in line or line.get("event") == "end":
+            self.over.set()  # also if the caller died, or did not take the question
 
     def seen(self) -> Seen:
         new, kept = (sums_of(self.sums[side]) if self.sums else Sums() for side in Side)
@@ -46,105 +60,80 @@ class _Running:
 
 
 @dataclass(slots=True)
-class _Caller:
-    """The caller in one pod, with its flows by their IDs."""
+class _Pod:
+    """The caller of one pod, and its flows by their IDs."""
 
-    process: subprocess.Popen[str]
-    flows: dict[int, _Running]
-    reader: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout or ():
-            with suppress(ValueError):
-                heard = json.loads(line)
-                if heard.get("id") in self.flows:
-                    self.flows[heard["id"]].hear(heard)
+    caller: Caller
+    flows: dict[int, _Running] = field(default_factory=dict)
 
     @property
     def lives(self) -> bool:
-        return self.process.poll() is None
+        return not any(run.over.is_set() for run in self.flows.values())
 
-    def ask(self, *asked: Json) -> None:
-        with suppress(BrokenPipeError):
-            assert self.process.stdin is not None  # noqa: S101 - it is a pipe
-            self.process.stdin.writelines(json.dumps(item) + "\n" for item in asked)
-            self.process.stdin.flush()
+    def begin(self, dialled: Iterable[Dialled]) -> None:
+        for item in dialled:
+            run = _Running(item.flow)
+            self.flows[self.caller.begin(item.asked, run.hear)] = run
 
-    def stop(self) -> None:
-        """Have it say its sums, and end it; once more does no harm."""
-        assert self.process.stdin is not None  # noqa: S101 - it is a pipe
-        assert self.process.stdout is not None  # noqa: S101
-        if self.process.stdin.closed:
-            return
-        self.ask(*({"stop": number} for number in self.flows))
-        with suppress(OSError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.reader.join(_PATIENCE)
-        self.process.stdout.close()
+    def end(self) -> None:
+        """Have flows say their sums, and end the caller; once more does no harm."""
+        with suppress(LabError):
+            for number, run in self.flows.items():
+                if not run.over.is_set():
+                    self.caller.stop(number)
+        deadline = time.monotonic() + _PATIENCE
+        for run in self.flows.values():
+            run.over.wait(max(0.0, deadline - time.monotonic()))
+        self.caller.close()
 
 
 class Traffic:
     """Flows that run."""
 
-    def __init__(self, enter: Enter, dialled: Iterable[Dialled]) -> None:
-        self._enter = enter
+    def __init__(self, dial: Dial, dialled: Iterable[Dialled]) -> None:
+        self._dial = dial
         self._by_pod: dict[str, list[Dialled]] = defaultdict(list)
         for item in dialled:
             self._by_pod[item.flow.origin].append(item)
-        self._callers: dict[str, _Caller] = {}
-        self._gone: list[_Caller] = []
+        self._pods: dict[str, _Pod] = {}
+        self._gone: list[_Pod] = []
 
     def begin(self) -> None:
-        """Start a caller in each pod where none runs."""
-        for pod, dialled in self._by_pod.items():
-            caller = self._callers.get(pod)
-            if caller is not None and caller.lives:
-                continue
-            command = self._enter(pod)
-            if command is None:
-                continue
-            if caller is not None:
-                caller.stop()
-                self._gone.append(caller)
-            self._callers[pod] = _started(command, dialled)
+        """Start flows in each pod where they don't run, if it is there."""
+        for name in self.missing():
+            if name in self._pods:
+                self._gone.append(self._pods.pop(name))
+                self._gone[-1].end()
+            with suppress(LabError, OSError):
+                pod = _Pod(self._dial(name))
+                self._pods[name] = pod
+                pod.begin(self._by_pod[name])
+
+    def missing(self) -> tuple[str, ...]:
+        """Pods in which no flows run."""
+        return tuple(
+            name for name in self._by_pod if name not in self._pods or not self._pods[name].lives
+        )
 
     def seen(self) -> tuple[Seen, ...]:
         """What flows have said so far; a flow whose caller was started again is there twice."""
-        callers = (*self._gone, *self._callers.values())
-        return tuple(run.seen() for caller in callers for run in caller.flows.values())
+        return _seen((*self._gone, *self._pods.values()))
 
     def current(self) -> tuple[Seen, ...]:
-        """The same of the callers that run now."""
-        return tuple(
-            run.seen() for caller in self._callers.values() for run in caller.flows.values()
-        )
-
-    def problems(self) -> tuple[str, ...]:
-        """Pods in which no caller runs."""
-        return tuple(
-            pod for pod in self._by_pod if pod not in self._callers or not self._callers[pod].lives
-        )
+        """The same of those that run now."""
+        return _seen(self._pods.values())
 
     def end(self) -> tuple[Seen, ...]:
         """End all flows; what they said."""
-        for caller in self._callers.values():
-            caller.stop()
+        for pod in self._pods.values():
+            pod.end()
         return self.seen()
 
 
 @contextmanager
-def running(enter: Enter, dialled: Iterable[Dialled]) -> Iterator[Traffic]:
+def running(dial: Dial, dialled: Iterable[Dialled]) -> Iterator[Traffic]:
     """Traffic for as long as the block lasts."""
-    traffic = Traffic(enter, dialled)
+    traffic = Traffic(dial, dialled)
     try:
         traffic.begin()
         yield traffic
@@ -157,7 +146,7 @@ def until_steady(traffic: Traffic, quiet: float, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         traffic.begin()
-        if not traffic.problems() and is_quiet(traffic.current(), time.time() - quiet):
+        if not traffic.missing() and is_quiet(traffic.current(), time.time() - quiet):
             return True
         time.sleep(_PAUSE)
     return False
@@ -176,16 +165,5 @@ def is_quiet(seen: Iterable[Seen], since: float) -> bool:
     return True
 
 
-def _started(command: Sequence[str], dialled: Sequence[Dialled]) -> _Caller:
-    process = subprocess.Popen(  # noqa: S603 - a program of our own
-        list(command),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    flows = {number: _Running(item.flow) for number, item in enumerate(dialled)}
-    caller = _Caller(process, flows)
-    caller.ask(*({**item.asked, "id": number} for number, item in enumerate(dialled)))
-    return caller
+def _seen(pods: Iterable[_Pod]) -> tuple[Seen, ...]:
+    return tuple(run.seen() for pod in pods for run in pod.flows.values())

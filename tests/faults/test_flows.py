@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.faults.flows import Dialled, Place, dialled
+from lab.faults.flows import Place, dialled
+from lab.faults.traffic import Dialled
 from zt.effective import Effective, effective
 from zt.load import load_policy
 

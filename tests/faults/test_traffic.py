@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.faults.flows import Dialled
+from lab.cluster.model import LabError
 from lab.faults.tally import Edge, Flow, tally
-from lab.faults.traffic import Traffic, is_quiet, running, until_steady
+from lab.faults.traffic import Dialled, Traffic, is_quiet, running, until_steady
+from lab.verify.callers import Caller
 
 ROOT = Path(__file__).parents[2]
 POD = "team/caller-0"
@@ -84,8 +85,14 @@ def flow(server: Server, *, declared: bool = True) -> Dialled:
     return Dialled(edge, asked)
 
 
-def enter(_pod: str) -> list[str]:
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + _CALLER]
+def dial(pod: str) -> Caller:
+    return Caller(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + _CALLER], pod
+    )
+
+
+def nobody(pod: str) -> Caller:
+    raise LabError(f"there is no pod {pod}")
 
 
 _CALLER = "from lab.services.caller import main; sys.exit(main([]))"
@@ -93,7 +100,7 @@ _CALLER = "from lab.services.caller import main; sys.exit(main([]))"
 
 @contextmanager
 def steady(server: Server, *, declared: bool = True) -> Iterator[Traffic]:
-    with running(enter, [flow(server, declared=declared)]) as traffic:
+    with running(dial, [flow(server, declared=declared)]) as traffic:
         yield traffic
 
 
@@ -132,10 +139,12 @@ def test_what_should_be_refused_and_is_not_has_passed(server: Server) -> None:
 def test_a_caller_that_was_killed_is_started_again_and_its_counts_stay(server: Server) -> None:
     with steady(server) as traffic:
         assert until_steady(traffic, quiet=0.5, patience=PATIENCE)
-        (caller,) = traffic._callers.values()
-        caller.process.kill()
-        caller.process.wait()
-        assert traffic.problems() == (POD,)
+        (pod,) = traffic._pods.values()
+        pod.caller.close()
+        deadline = time.monotonic() + PATIENCE
+        while pod.lives and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert traffic.missing() == (POD,)
         before = tally(traffic.seen())
         assert until_steady(traffic, quiet=0.3, patience=PATIENCE)
         after = tally(traffic.end())
@@ -145,6 +154,6 @@ def test_a_caller_that_was_killed_is_started_again_and_its_counts_stay(server: S
 
 
 def test_a_pod_that_does_not_run_has_no_caller(server: Server) -> None:
-    with running(lambda _pod: None, [flow(server)]) as traffic:
-        assert traffic.problems() == (POD,)
+    with running(nobody, [flow(server)]) as traffic:
+        assert traffic.missing() == (POD,)
         assert not until_steady(traffic, quiet=0.1, patience=0.5)
