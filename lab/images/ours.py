@@ -19,6 +19,7 @@ _DOCKERFILES = {EVALUATOR: CHECKOUT / "engine/Dockerfile", GATEWAY: CHECKOUT / "
 _REQUIREMENTS = CHECKOUT / "requirements-engine.txt"
 # What Debian's Python takes.
 _PYTHON = "3.11"
+_COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
 
 
 def commands() -> Iterator[str]:
@@ -41,8 +42,9 @@ def gateway(shop: Workshop, debian: Step) -> Image:
 def service(shop: Workshop, debian: Step) -> Image:
     """What the services of the lab's teams run."""
     copies = [Copy(name, f"{program.FOLDER}/{name}", None) for name in program.FILES]
-    stage = Stage("debian", "", [*copies, _compiled(program.FOLDER)], user="1000:1000")
-    return _of(shop, SERVICE, [stage], debian)
+    code = Stage("debian", "code", [*copies, f"{_COMPILE} {program.FOLDER}"])
+    shipped = Stage("debian", "", [Copy(program.FOLDER, program.FOLDER, "code")], user="1000:1000")
+    return _of(shop, SERVICE, [code, shipped], debian)
 
 
 def wheels(shop: Workshop) -> Path:
@@ -78,7 +80,3 @@ def _of(
 def _layers(shop: Workshop, name: str, made: Steps) -> tuple[Blob, ...]:
     base, *others = made
     return (steps.blob(shop, "debian", base), *(steps.blob(shop, name, step) for step in others))
-
-
-def _compiled(folder: str) -> str:
-    return f"python3 -m compileall -q --invalidation-mode unchecked-hash {folder}"
