@@ -95,6 +95,8 @@ def kubelet(node: Node, cluster: Cluster, authority: Path) -> dict[str, Any]:
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": False,
+        # How often, and half as much longer, files of ConfigMaps follow these.
+        "syncFrequency": "20s",
         # Lower ones take a capability that containers and their like often have not.
         "oomScoreAdj": 0,
         # Nothing is thrown out for want of room: there is no registry to have images from again,
