@@ -16,6 +16,7 @@ from rich.console import Console
 from lab.cluster.controlplane import running
 from lab.cluster.model import LabError, Layout
 from lab.commands import FAILED, as_json_option, one_sentence
+from lab.faults import change as changes
 from lab.faults import rotation
 from lab.faults.kinds import KINDS, Kind
 from lab.faults.report import as_json as report_json
@@ -108,6 +109,27 @@ def rotate(*, state: Path, cluster: str, minutes: float, as_json: bool) -> None:
         click.echo(json.dumps(rotation.as_json(found)))
     else:
         rotation.show(Console(), found)
+    if found.surprises:
+        raise SystemExit(FAILED)
+
+
+@click.command()
+@state_option
+@cluster_option
+@as_json_option
+@one_sentence
+def change(*, state: Path, cluster: str, as_json: bool) -> None:
+    """Grant calls and revoke them again, by `pulumi up`, under traffic; measure how fast it goes.
+
+    \b
+    Exit code 1 if it takes longer than the documentation says, or cuts what it should not. Example:
+      zt lab change --json
+    """  # noqa: D301
+    found = changes.run(site_of(state, cluster), teller(as_json=as_json))
+    if as_json:
+        click.echo(json.dumps(changes.as_json(found)))
+    else:
+        changes.show(Console(), found)
     if found.surprises:
         raise SystemExit(FAILED)
 

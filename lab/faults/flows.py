@@ -60,8 +60,8 @@ def _declared(
         if to is None:
             continue
         host = _name(item.service, to.service)
-        asked = _asked(to.service, grant.port, host, _EVERY, _PATIENCE)
-        yield _of(effective, place, to, grant.port, asked)
+        question = asked(to.service, grant.port, host)
+        yield _of(effective, place, to, grant.port, question)
 
 
 def _refused(
@@ -80,13 +80,13 @@ def _refused(
     others = [(to, port) for to, port in ports if (to.service.name, port) not in granted]
     for to, port in _some(others, len(item.service.name)):
         address = to.address or next(iter(to.pods.values()))
-        asked = _asked(to.service, port, address, _EVERY_REFUSED, _PATIENCE_REFUSED)
-        yield _of(effective, place, to, port, asked, "undeclared")
+        question = asked(to.service, port, address, _EVERY_REFUSED, _PATIENCE_REFUSED)
+        yield _of(effective, place, to, port, question, "undeclared")
     allowed = [(to, port) for to, port in ports if (to.service.name, port) in granted]
     for to, port in _some(allowed, 0):
         (address, *_) = to.pods.values()
-        asked = _asked(to.service, port, address, _EVERY_REFUSED, _PATIENCE_REFUSED)
-        yield _of(effective, place, to, port, asked, "past the sidecar, in plaintext")
+        question = asked(to.service, port, address, _EVERY_REFUSED, _PATIENCE_REFUSED)
+        yield _of(effective, place, to, port, question, "past the sidecar, in plaintext")
 
 
 def _some(found: list[tuple[Place, int]], start: int) -> list[tuple[Place, int]]:
@@ -96,19 +96,22 @@ def _some(found: list[tuple[Place, int]], start: int) -> list[tuple[Place, int]]
 
 
 def _of(  # noqa: PLR0913, PLR0917 - a flow's own parts
-    effective: Effective, origin: Place, to: Place, port: int, asked: Json, how: str = ""
+    effective: Effective, origin: Place, to: Place, port: int, question: Json, how: str = ""
 ) -> Dialled:
     pod = min(origin.pods)
     edge = Edge(origin.service.spiffe(effective.mesh), to.service.spiffe(effective.mesh), port)
     flow = Flow(edge, pod, frozenset({pod, *to.pods}), declared=not how, how=how)
-    return Dialled(flow, asked)
+    return Dialled(flow, question)
 
 
 def _name(source: Service, to: Service) -> str:
     return to.name if source.namespace == to.namespace else f"{to.name}.{to.namespace}"
 
 
-def _asked(to: Service, port: int, host: str, every: float, patience: float) -> Json:
+def asked(
+    to: Service, port: int, host: str, every: float = _EVERY, patience: float = _PATIENCE
+) -> Json:
+    """How the caller is asked for a flow to a port, which the service declares."""
     declared = to.port(port)
     assert declared is not None  # noqa: S101 - it is one of the service's
     return {

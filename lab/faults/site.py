@@ -82,6 +82,14 @@ class Site:
             raise LabError(f"the pod {pod} has no running container {container}")
         kill(process_of(found))
 
+    def callable(self, service: Service) -> dict[str, str]:
+        """Addresses of the pods of a team's service that are ready, by name."""
+        return {
+            name: pod.address
+            for name, pod in self.pods_of(service).items()
+            if pod.ready and pod.address and CONTAINER in pod.containers
+        }
+
     # --- Programs ---------------------------------------------------------------------------------
 
     def program(self, name: str) -> Recorded:
@@ -138,12 +146,7 @@ class Site:
 
     def _places(self) -> Iterator[Place]:
         for service in team_services(self.effective.policy, self.cluster):
-            running = {
-                name: pod.address
-                for name, pod in self.pods_of(service).items()
-                if pod.ready and pod.address and CONTAINER in pod.containers
-            }
-            yield Place(service, running, self._address(service))
+            yield Place(service, self.callable(service), self._address(service))
 
     def _address(self, service: Service) -> str | None:
         path = f"/api/v1/namespaces/{service.namespace}/services/{service.name}"
