@@ -1,0 +1,117 @@
+"""Certificates that an attacker has: forged ones, and those that our own CA would never issue.
+
+The latter are signed with the lab's development CA, whose key the API server keeps in a Secret:
+they stand for SVIDs that were valid once, and for what would happen if SPIRE were made to issue
+what the policy does not declare.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from lab.attack.identity import (
+    EXPIRED,
+    OTHER_CA,
+    OTHER_CLUSTER,
+    OTHER_DOMAIN,
+    OTHER_DOMAIN_OTHER_CA,
+    UNDECLARED,
+)
+from lab.cluster.client import Client
+from lab.cluster.model import LabError
+from lab.mesh.authority import Authority, authority, issue
+from lab.up.furnish import DEVELOPMENT_CA
+from zt.effective import Effective
+from zt.spiffe import spiffe_id
+from zt.wellknown import SPIRE_NAMESPACE
+
+_LIFETIME = 3600
+_FOREIGN = "attacker.example"
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A certificate with those above it, and its key; both PEM."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "Material(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A CA, and the certificates between it and a root, PEM."""
+
+    authority: Authority
+    chain: str = ""
+
+    def issue(self, spiffe: str, now: datetime, lifetime: int = _LIFETIME) -> Material:
+        """An SVID; one that ended if its lifetime is negative."""
+        svid = issue(self.authority, spiffe, now, lifetime)
+        return Material(svid.certificate.decode() + self.chain, svid.key.decode())
+
+
+def development_issuer(api: Client, trust_domain: str) -> Issuer:
+    """The issuing CA of the lab's cluster, below the one root.
+
+    Raises:
+        LabError: if the cluster has none.
+    """
+    secret = api.get(f"/api/v1/namespaces/{SPIRE_NAMESPACE}/secrets/{DEVELOPMENT_CA}")
+    if secret is None:
+        raise LabError(f"there is no Secret {DEVELOPMENT_CA} in {SPIRE_NAMESPACE}")
+    texts = {name: base64.b64decode(text) for name, text in secret["data"].items()}
+    return issuer_of(texts["tls.crt"], texts["tls.key"], trust_domain)
+
+
+def issuer_of(certificate: bytes, key: bytes, trust_domain: str) -> Issuer:
+    """A CA by its certificate and key, PEM.
+
+    Raises:
+        LabError: if the key is of another kind than SPIRE's.
+    """
+    private = load_pem_private_key(key, None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise LabError("the development CA has no key of an elliptic curve")
+    loaded = x509.load_pem_x509_certificate(certificate)
+    return Issuer(Authority(trust_domain, loaded, private), certificate.decode())
+
+
+def forged(
+    effective: Effective, cluster: str, ours: Issuer, now: datetime
+) -> Mapping[str, Material]:
+    """All certificates that are not stolen, by the names that attacks have for them."""
+    domain = effective.mesh.trust_domain
+    theirs = Issuer(authority(domain, now, _LIFETIME))
+    foreign = Issuer(authority(_FOREIGN, now, _LIFETIME))
+    guest = spiffe_id(_FOREIGN, cluster, "default", "guest")
+    nobody = spiffe_id(domain, cluster, "default", "undeclared")
+    return {
+        OTHER_DOMAIN: ours.issue(guest, now),
+        OTHER_DOMAIN_OTHER_CA: foreign.issue(guest, now),
+        UNDECLARED: ours.issue(nobody, now),
+        **dict(_of_services(effective, cluster, (ours, theirs), now)),
+    }
+
+
+def _of_services(
+    effective: Effective, cluster: str, issuers: tuple[Issuer, Issuer], now: datetime
+) -> Iterator[tuple[str, Material]]:
+    ours, theirs = issuers
+    domain = effective.mesh.trust_domain
+    elsewhere = next((c.name for c in effective.mesh.clusters if c.name != cluster), "elsewhere")
+    for item in effective.in_cluster(cluster):
+        service = item.service
+        twin = spiffe_id(domain, elsewhere, service.namespace, service.account)
+        yield f"{OTHER_CA}/{service.name}", theirs.issue(item.spiffe, now)
+        yield f"{EXPIRED}/{service.name}", ours.issue(item.spiffe, now, -60)
+        yield f"{OTHER_CLUSTER}/{service.name}", ours.issue(twin, now)

@@ -1,0 +1,212 @@
+"""The whole attack: every cluster, every way in, and again with each layer taken away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+from lab.attack.admission import admission
+from lab.attack.certificates import Material, development_issuer, forged
+from lab.attack.identity import STOLEN, identity
+from lab.attack.layers import REMOVALS, Removal
+from lab.attack.model import Attempt, Dial, Result
+from lab.attack.network import network, question
+from lab.attack.node import node
+from lab.attack.perform import dialled, perform
+from lab.attack.scene import Scene, Target
+from lab.attack.site import Site, observed
+from lab.attack.stage import scene_of, set_up
+from lab.attack.thief import NothingGivenError, steal
+from lab.attack.undo import Undo, undoing
+from lab.cluster import controlplane
+from lab.cluster.client import Client, client
+from lab.cluster.model import LabError, Layout
+from lab.mesh.policies import read, today
+from lab.services import program
+from lab.verify.callers import Caller, callers
+from lab.verify.trail import trail_of
+from zt.effective import Effective, effective
+from zt.model import Protocol
+from zt.wellknown import AGENT_SOCKET
+
+Report = Callable[[str], None]
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAttacked:
+    """What became of all attempts in a cluster.
+
+    ``alive`` are the ports whose applications answered on their own loopback, before and after:
+    only of those does a refusal mean anything.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    alive: tuple[str, ...]
+    results: tuple[Result, ...]
+
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """Ports whose applications don't answer."""
+        return tuple(name for name in self.targets if name not in self.alive)
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """What became of everything."""
+
+    clusters: tuple[ClusterAttacked, ...]
+    seconds: float
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """All results."""
+        return tuple(chain.from_iterable(cluster.results for cluster in self.clusters))
+
+    @property
+    def mismatches(self) -> int:
+        """Surprises, and targets that were not there to be attacked."""
+        surprises = sum(result.surprise is not None for result in self.results)
+        return surprises + sum(len(cluster.dead) for cluster in self.clusters)
+
+
+def attack(state: Path, report: Report) -> Attacked:
+    """Attack the lab that runs in a folder; what is made or taken away is put back.
+
+    Raises:
+        LabError: if there is no such lab, or something can't be tried.
+    """
+    began = time.monotonic()
+    layout = Layout(state.absolute())
+    planes = controlplane.running(state)
+    policy = effective(read(layout.policies), today())
+    apis = cache(lambda cluster: client(layout.kubeconfig(cluster)))
+    with undoing(layout.root / "attack.json", apis) as undo:
+        attacked = tuple(
+            _cluster(apis(plane.name), policy, plane.name, undo, report) for plane in planes
+        )
+    return Attacked(attacked, time.monotonic() - began)
+
+
+def _cluster(
+    api: Client, policy: Effective, cluster: str, undo: Undo, report: Report
+) -> ClusterAttacked:
+    scene = scene_of(api, policy, cluster)
+    report(f"{cluster}: {len(scene.targets)} targets; making the attacker's pods")
+    scene, found = set_up(api, scene, undo)
+    trail = trail_of(api, policy.policy, cluster)
+    try:
+        with callers() as dialers:
+            site = Site(api, scene, found, dialers, trail, undo)
+            return _site(site, report)
+    finally:
+        trail.close()
+
+
+def _site(site: Site, report: Report) -> ClusterAttacked:
+    targets = site.scene.targets
+    before = _alive(site, targets)
+    report(f"{site.cluster}: {len(before)} applications answer; stealing and forging SVIDs")
+    calls = (*network(site.scene), *identity(site.scene))
+    site.svids |= _certificates(site, calls)
+    results: list[Result] = []
+    with observed(site, targets):
+        report(f"{site.cluster}: {len(calls)} attacks by network and identity")
+        results += perform(site, calls)
+        report(f"{site.cluster}: attacks by admission and node")
+        results += perform(site, (*admission(site.scene), *node(site.scene)))
+        chosen = sample(site.scene)
+        again = tuple(attempt for attempt in calls if attempt.target in {t.name for t in chosen})
+        for removal in REMOVALS if chosen else ():
+            report(f"{site.cluster}: {len(again)} attacks while {removal.name}")
+            results += _without(site, removal, chosen, again)
+    after = _alive(site, targets)
+    alive = tuple(name for name in before if name in after)
+    return ClusterAttacked(
+        site.cluster, tuple(target.name for target in targets), alive, tuple(results)
+    )
+
+
+def _without(
+    site: Site, removal: Removal, chosen: tuple[Target, ...], again: Iterable[Attempt]
+) -> tuple[Result, ...]:
+    with removal.taken(site, chosen):
+        return tuple(perform(site, again, removal.name, removal.planes))
+
+
+def sample(scene: Scene) -> tuple[Target, ...]:
+    """A few targets of different kinds: closed, open to the outside, and one that speaks first."""
+    kinds: tuple[Callable[[Target], bool], ...] = (
+        lambda target: not target.door and target.protocol is not Protocol.TCP,
+        lambda target: target.door,
+        lambda target: target.protocol is Protocol.TCP,
+    )
+    # Best attacked is what has a client to start from.
+    ordered = sorted(scene.targets, key=lambda target: scene.client(target) is None)
+    found = (next(filter(is_one, ordered), None) for is_one in kinds)
+    return tuple(dict.fromkeys(target for target in found if target is not None))
+
+
+# --- Before ---------------------------------------------------------------------------------------
+
+
+def _alive(site: Site, targets: Iterable[Target]) -> tuple[str, ...]:
+    """The targets that answer on their own loopback what attackers ask."""
+    return tuple(target.name for target in targets if _answers(site, target))
+
+
+def _answers(site: Site, target: Target) -> bool:
+    with _neighbour(site, target) as caller:
+        return dialled(caller.ask(question(target, "127.0.0.1"))).got_in
+
+
+@contextmanager
+def _neighbour(site: Site, target: Target) -> Iterator[Caller]:
+    """A dialer in the network of a target: its image may have no Python."""
+    pid = site.process(target.place.pod)
+    inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
+    caller = Caller([*inside, *program.carried()], target.name)
+    try:
+        yield caller
+    finally:
+        caller.close()
+
+
+def _certificates(site: Site, calls: Iterable[Attempt]) -> dict[str, Material]:
+    """All certificates that attacks show."""
+    now, mesh = datetime.now(UTC), site.scene.effective.mesh
+    issuer = development_issuer(site.api, mesh.trust_domain)
+    wanted = {call.action.svid for call in calls if isinstance(call.action, Dial)}
+    victims = sorted(
+        name.partition("/")[2] for name in wanted if name and name.startswith(f"{STOLEN}/")
+    )
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        stolen = pool.map(lambda victim: _stolen(site, victim), victims)
+        loot = {f"{STOLEN}/{name}": found for name, found in zip(victims, stolen, strict=True)}
+    return {**forged(site.scene.effective, site.cluster, issuer, now), **loot}
+
+
+def _stolen(site: Site, service: str) -> Material:
+    """The SVID of a service's sidecar.
+
+    Raises:
+        LabError: if the agent gives none, or another's.
+    """
+    pid = site.process(site.scene.places[service].pod, sidecar=True)
+    try:
+        loot = steal(pid, AGENT_SOCKET)
+    except NothingGivenError as error:
+        raise LabError(f"the sidecar of {service} has no SVID to steal: {error}") from None
+    found = site.scene.effective.find(site.cluster, service)
+    if found is None or loot.spiffe != found.spiffe:
+        raise LabError(f"the sidecar of {service} is {loot.spiffe}")
+    return loot.material
