@@ -1,0 +1,48 @@
+"""Asks the admin interface of a pod's Envoy, which only root and the sidecar itself can open."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from contextlib import closing
+
+from lab.check.model import BrokenError, Place, pid_of
+from zt.inject.containers import ENVOY
+from zt.wellknown import SIDECAR_RUN
+
+_PATIENCE = 5.0
+_OK = 200
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a socket of the file system."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("admin", timeout=_PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def admin(place: Place, path: str) -> bytes:
+    """What the sidecar of a pod says.
+
+    Raises:
+        LabError: if it does not run, or refuses.
+        OSError: if it can't be reached.
+    """
+    # The root of a container, as /proc shows it, needs no entering.
+    where = f"/proc/{pid_of(place, ENVOY)}/root{SIDECAR_RUN}/admin.sock"
+    with closing(_Connection(where)) as connection:
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            content = answer.read()
+        except http.client.HTTPException as error:
+            raise BrokenError(f"Envoy of {place.name} answers no HTTP: {error!r}") from None
+    if answer.status != _OK:
+        raise BrokenError(f"Envoy of {place.name} answers {answer.status} to {path}")
+    return content
