@@ -101,6 +101,8 @@ def _pod(settings: StackSettings) -> Json:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "priorityClassName": "system-cluster-critical",
+        # The server looks at the process behind each call of its socket: the controller-manager's.
+        "shareProcessNamespace": True,
         "securityContext": pod_security(SERVER_USER),
         "topologySpreadConstraints": spread(labels(SERVER)),
         **init,

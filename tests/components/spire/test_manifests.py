@@ -129,6 +129,8 @@ def test_the_controller_manager_dials_the_socket_on_which_the_server_listens() -
     assert ours["name"] == theirs["name"]
     assert ours["readOnly"]
     assert "readOnly" not in theirs
+    # The server refuses a caller whose process it does not see.
+    assert workload["spec"]["template"]["spec"]["shareProcessNamespace"] is True
 
 
 # --- Secrets --------------------------------------------------------------------------------------
