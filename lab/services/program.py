@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,10 +54,19 @@ def caller() -> list[str]:
 
 def carried() -> list[str]:
     """The same for any container that has Python: the command brings the program with it."""
+    return [*_BARE, "-c", _text()]
+
+
+def here() -> list[str]:
+    """The same for this machine."""
+    return [sys.executable, "-I", "-S", "-c", _text()]
+
+
+def _text() -> str:
     names = [f"lab.{name.replace('/', '.').removesuffix('.__init__')}" for name in _CARRIED]
     texts = [(_ROOT / "lab" / f"{name}.py").read_text(encoding="utf-8") for name in _CARRIED]
     modules = {"lab": "", **dict(zip(names, texts, strict=True))}
-    return [*_BARE, "-c", _CARRY.format(modules=modules)]
+    return _CARRY.format(modules=modules)
 
 
 def job(host: str, port: int) -> list[str]:

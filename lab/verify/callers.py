@@ -46,6 +46,7 @@ class Caller:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._hearers: dict[int, Hear] = {}
+        self._ended = False
         self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the dialer
         self._process = self._start(command)
         self._listener = threading.Thread(target=self._listen, name=f"caller {name}", daemon=True)
@@ -92,6 +93,8 @@ class Caller:
         """
         number = next(self._numbers)
         with self._lock:
+            if self._ended:
+                raise LabError(f"the dialer in {self.name} has ended{self._last_words()}")
             self._hearers[number] = hear
         try:
             self._say({**question, "id": number})
@@ -130,6 +133,7 @@ class Caller:
         for line in self._process.stdout:
             self._pass_on(json.loads(line))
         with self._lock:
+            self._ended = True
             left, self._hearers = self._hearers, {}
         for hear in left.values():
             hear(_END)

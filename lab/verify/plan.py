@@ -1,0 +1,264 @@
+"""What is tried, and what should come of it: every ordered pair of services on every port.
+
+Which layer is the first to refuse decides what is left of an attempt:
+
+- A name that leads to no upstream is looked up in DNS, and what answers there is dropped by the
+  NetworkPolicies of both ends: no packet reaches a sidecar, so the trail has no record.
+- Where NetworkPolicies let one through (a node reaches its own pods), the sidecar's list refuses at
+  the handshake, and reports it: one record.
+- What passes is decided by the evaluator: one record.
+
+So what is not allowed is tried twice: as the application would, and with the source's own SVID from
+the node of the destination's pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from lab.mesh.trail import Entry
+from zt.decide import Decision, DecisionTable, Verdict, decide
+from zt.effective import Effective, EffectiveService
+from zt.model import Phase, Port, Protocol, Service
+from zt.placement import ends_own_tls, names
+from zt.wellknown import ALPN, server_name
+
+Json = dict[str, Any]
+
+# As PostgreSQL's clients begin (SSLRequest): the server says S or N, whoever asks.
+_SSL_REQUEST = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+# What passes may take long on a busy machine; what is dropped is waited for in vain.
+_PATIENCE, _SHORT_PATIENCE = 15.0, 2.5
+
+
+class Way(StrEnum):
+    """How a destination is dialled."""
+
+    NAME = "short name"
+    FULL = "full name"
+    IDENTITY = "own SVID, from the node of the pod"
+
+
+class Layer(StrEnum):
+    """Who has the first word on an attempt, whatever it is."""
+
+    EVALUATOR = "evaluator"
+    HANDSHAKE = "handshake"
+    NETWORK_POLICY = "NetworkPolicy"
+    NO_LISTENER = "sidecar without listener"
+    DNS = "DNS"
+    TUNNEL = "waiting for the tunnel"
+
+
+# How a call fails (words of ``lab.services.dialing``) where a layer refuses it.
+_REFUSALS: Mapping[Layer, frozenset[str]] = {
+    Layer.HANDSHAKE: frozenset({"tls", "reset", "closed"}),
+    Layer.NETWORK_POLICY: frozenset({"unreachable"}),
+    Layer.NO_LISTENER: frozenset({"refused"}),
+    Layer.DNS: frozenset({"name"}),
+}
+
+
+class Origin(NamedTuple):
+    """Where a source's call comes from, as the trail knows it; ``None`` where it is no pod."""
+
+    pod: str | None
+    node: str | None
+
+
+NOWHERE = Origin(None, None)
+
+
+class Expected(NamedTuple):
+    """A record as it should be."""
+
+    entry: Entry
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call: ``question`` is for the dialer; ``host`` is empty where an address must be found."""
+
+    source: EffectiveService
+    destination: EffectiveService
+    port: Port
+    way: Way
+    host: str
+    layer: Layer
+    decision: Decision
+    question: Json
+
+    @property
+    def passes(self) -> bool:
+        """Whether it gets an answer if all is right."""
+        return self.layer is Layer.EVALUATOR
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing can be said of it yet."""
+        return self.layer is Layer.TUNNEL
+
+    def expected(self, origin: Origin) -> Expected | None:
+        """The one record that it should leave, if its layer leaves any."""
+        if self.layer not in (Layer.EVALUATOR, Layer.HANDSHAKE):
+            return None
+        verdict = Verdict.ALLOW if self.passes else Verdict.DENY
+        entry = Entry(
+            self.source.spiffe,
+            self.destination.spiffe,
+            self.port.port,
+            verdict,
+            self.decision.verdict,
+            self.decision.rule,
+            self.layer.value,
+        )
+        return Expected(entry, NOWHERE if self.way is Way.IDENTITY else origin)
+
+
+def surprise(attempt: Attempt, answer: Json) -> str | None:
+    """What is odd about an answer of the dialer; ``None`` if it is as the policy says."""
+    said, how = answer.get("answer"), answer.get("error")
+    if attempt.passes:
+        if not answer["ok"]:
+            return f"should pass, and was refused: {_how(answer)}"
+        return None if _is_whom(attempt, said) else f"somebody else answered: {said!r}"
+    if answer["ok"] or said:
+        return f"should be refused, and {said!r} came back"
+    if how in _REFUSALS[attempt.layer]:
+        return None
+    return f"was refused by something else than {attempt.layer}: {_how(answer)}"
+
+
+def _how(answer: Json) -> str:
+    detail = answer.get("detail")
+    return f"{answer.get('error')} ({detail})" if detail else str(answer.get("error"))
+
+
+def _is_whom(attempt: Attempt, said: object) -> bool:
+    """Whether it is the service that answers; those of the mesh's own do not say who they are."""
+    match said:
+        case {"status": _, "body": {"service": name}} | {"service": name}:
+            return bool(name == attempt.destination.service.name)
+        case {"status": _} | "S" | "N":
+            return True
+    return False
+
+
+class Plan:
+    """All attempts from one cluster. ``own`` are services whose programs are not the lab's."""
+
+    def __init__(
+        self, effective: Effective, table: DecisionTable, cluster: str, own: frozenset[str]
+    ) -> None:
+        """``own`` names the services that the stacks bring."""
+        self._effective, self._table, self._cluster = effective, table, cluster
+        self._own = own
+        self._gateway = effective.mesh.infrastructure.gateway
+
+    @property
+    def sources(self) -> tuple[EffectiveService, ...]:
+        """The services that call: those of the cluster."""
+        return self._effective.in_cluster(self._cluster)
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Every attempt; those by names first."""
+        pairs = list(self._pairs())
+        for source, destination, port in pairs:
+            yield from self._by_name(source, destination, port)
+        for source, destination, port in pairs:
+            yield from self._by_identity(source, destination, port)
+
+    def _pairs(self) -> Iterator[tuple[EffectiveService, EffectiveService, Port]]:
+        for source in self.sources:
+            for destination in self._effective.services:
+                if destination is not source and destination.service.outside is None:
+                    for port in destination.service.ports:
+                        yield source, destination, port
+
+    def _by_name(
+        self, source: EffectiveService, destination: EffectiveService, port: Port
+    ) -> Iterator[Attempt]:
+        decision = self._decision(source, destination, port)
+        layer = self._first_layer(source, destination, decision)
+        for way, host in _hosts(source.service, destination.service):
+            question = self._question(destination.service, port, passes=layer is Layer.EVALUATOR)
+            question["host"] = host
+            yield Attempt(source, destination, port, way, host, layer, decision, question)
+
+    def _by_identity(
+        self, source: EffectiveService, destination: EffectiveService, port: Port
+    ) -> Iterator[Attempt]:
+        decision = self._decision(source, destination, port)
+        called = destination.service
+        if (
+            decision.verdict is Verdict.ALLOW
+            or destination.phase is not Phase.ENFORCE
+            or not self._is_here(destination)
+            or not self._is_here(source)
+            or ends_own_tls(called, self._effective.mesh)
+        ):
+            return
+        sni = server_name(port.port, called.name, called.namespace, called.cluster)
+        question = {
+            "mode": "raw",
+            "port": port.port,
+            # Whoever speaks first must not do so here; all others are asked.
+            "send": "" if port.protocol is Protocol.TCP else "GET / HTTP/1.1\r\n\r\n",
+            "timeout": _PATIENCE,
+            "tls": {"serverName": sni, "alpn": [ALPN]},
+        }
+        way, layer = Way.IDENTITY, Layer.HANDSHAKE
+        yield Attempt(source, destination, port, way, "", layer, decision, question)
+
+    def _decision(
+        self, source: EffectiveService, destination: EffectiveService, port: Port
+    ) -> Decision:
+        return decide(self._table, source.spiffe, destination.spiffe, port.port)
+
+    def _is_here(self, item: EffectiveService) -> bool:
+        """Whether it runs in the cluster: the gateways come with the tunnel."""
+        return item.service.cluster == self._cluster and item.service.name != self._gateway
+
+    def _first_layer(
+        self, source: EffectiveService, destination: EffectiveService, decision: Decision
+    ) -> Layer:
+        """Who has the first word on a call by name."""
+        if self._gateway in (source.service.name, destination.service.name):
+            return Layer.TUNNEL
+        if decision.verdict is Verdict.ALLOW:
+            return Layer.EVALUATOR if self._is_here(destination) else Layer.TUNNEL
+        if any(grant.destination is destination.service for grant in source.upstreams):
+            return Layer.NO_LISTENER
+        if not self._is_here(destination):
+            return Layer.DNS
+        return Layer.NETWORK_POLICY if destination.phase is Phase.ENFORCE else Layer.EVALUATOR
+
+    def _question(self, called: Service, port: Port, *, passes: bool) -> Json:
+        """What its clients would ask; in vain, what is enough to make it speak."""
+        asked: Json = {
+            "port": port.port,
+            "timeout": _PATIENCE if passes else _SHORT_PATIENCE,
+        }
+        match port.protocol:
+            case Protocol.HTTP | Protocol.GRPC:
+                return asked | {"mode": "http"}
+            case Protocol.POSTGRES if called.name in self._own:
+                return asked | {"mode": "raw", "send": _SSL_REQUEST}
+            case Protocol.TCP if not passes:
+                return asked | {"mode": "raw"}
+            case Protocol.TCP:
+                return asked | {"mode": "line", "greeted": True}
+            case _:
+                return asked | {"mode": "line"}
+
+
+def _hosts(source: Service, destination: Service) -> Iterator[tuple[Way, str]]:
+    """The names by which it is dialled: the shortest that is its own, and the full one."""
+    known = [name for name in names(source, destination) if name.count(".") <= 1]
+    if source.cluster == destination.cluster:
+        yield Way.NAME, known[0]
+    yield Way.FULL, f"{destination.name}.{destination.namespace}.svc.cluster.local"

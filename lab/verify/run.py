@@ -1,0 +1,45 @@
+"""All that ``zt lab verify`` does: the pairs of one cluster after the other, then what is besides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lab.check.model import Check, Site, site_of
+from lab.check.run import across, checks
+from lab.verify.callers import Callers, callers
+from lab.verify.report import Report
+from lab.verify.site import Lab, stage_of
+from lab.verify.verify import Verification, verify
+
+Say = Callable[[str], None]
+
+
+def run(lab: Lab, clusters: Sequence[str], say: Say) -> Report:
+    """Verify clusters of a lab.
+
+    Raises:
+        LabError: if that can't be done.
+    """
+    with callers() as found:
+        pairs = tuple(_pairs(lab, cluster, found, say) for cluster in clusters)
+        sites = [
+            site_of(cluster, lab.policy, lab.api(cluster), lab.nodes, found) for cluster in clusters
+        ]
+        # They stop applications: not while pairs call.
+        seen = [check for site in sites for check in _checks(site, say)]
+        return Report(pairs, (*seen, *across(sites)))
+
+
+def _pairs(lab: Lab, cluster: str, callers: Callers, say: Say) -> Verification:
+    say(f"{cluster}: every service calls every other")
+    with stage_of(lab, cluster, callers) as stage:
+        found = verify(stage)
+    say(f"{cluster}: {len(found.outcomes)} attempts, {found.mismatches} mismatches")
+    return found
+
+
+def _checks(site: Site, say: Say) -> tuple[Check, ...]:
+    say(f"{site.cluster}: what is promised besides")
+    found = tuple(checks(site))
+    say(f"{site.cluster}: {sum(check.held for check in found)} of {len(found)} checks held")
+    return found
