@@ -1,4 +1,4 @@
-"""All that ``zt lab verify`` does: the pairs of one cluster after the other, then what is besides."""
+"""All that ``zt lab verify`` does: the pairs of each cluster, then what is promised besides."""
 
 from __future__ import annotations
 
