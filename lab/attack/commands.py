@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import click
@@ -12,17 +11,11 @@ from rich.console import Console
 
 from lab.attack.report import attacked_json, page, show
 from lab.attack.run import attack as attack_lab
-from lab.commands import FAILED, as_json_option, one_sentence
+from lab.commands import FAILED, as_json_option, one_sentence, state_option, teller
 
 
 @click.command()
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".zt/lab"),
-    show_default=True,
-    help="Folder of the running lab.",
-)
+@state_option
 @click.option(
     "--docs",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -42,16 +35,11 @@ def attack(*, state: Path, docs: Path | None, as_json: bool) -> None:
     """  # noqa: D301 - \b keeps click from joining the lines
     # Whoever ends it by another signal gets the same cleaning up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console, started = Console(stderr=as_json), time.monotonic()
-
-    def report(step: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {step}", highlight=False)
-
-    attacked = attack_lab(state, report)
+    attacked = attack_lab(state, teller(as_json=as_json))
     if as_json:
         click.echo(json.dumps(attacked_json(attacked)))
     else:
-        show(console, attacked)
+        show(Console(), attacked)
     if docs is not None:
         docs.write_text(page(attacked), encoding="utf-8")
     if attacked.mismatches:
