@@ -19,8 +19,8 @@ _POSTGRES = "/usr/lib/postgresql/15/bin"
 # PostgreSQL and the libraries that it loads, but neither LLVM nor perl.
 POSTGRES_PACKAGES = (
     *("postgresql-15", "postgresql-client-15", "libpq5", "libicu72", "libxml2", "libxslt1.1"),
-    *("libstdc++6", "libldap-2.5-0", "libsasl2-2", "libgnutls30", "libnettle8", "libhogweed6"),
-    *("libp11-kit0", "libunistring2", "libidn2-0", "libtasn1-6"),
+    *("libldap-2.5-0", "libsasl2-2", "libgnutls30", "libnettle8", "libhogweed6", "libp11-kit0"),
+    *("libunistring2", "libidn2-0", "libtasn1-6"),
 )
 _POSTGRES_FOLDERS = (
     "usr/lib/postgresql/15/bin",
