@@ -208,7 +208,8 @@ def container_of(pod: Pod) -> str:
     own = [name for name in pod.containers if name not in CONTAINERS]
     if not own:
         raise LabError(f"no container of {pod.namespace}/{pod.name} runs")
-    return pod.containers[CONTAINER if CONTAINER in own else own[0]]
+    # Init containers, which have ended, come before the others.
+    return pod.containers[CONTAINER if CONTAINER in own else own[-1]]
 
 
 def _command(pod: Pod) -> tuple[str, ...]:

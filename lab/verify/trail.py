@@ -83,7 +83,7 @@ class Trail:
             self.close()
         try:
             return self._read(start, end)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             self.close()
             raise LabError(f"the audit database of {self._cluster}: {error}") from None
 

@@ -117,7 +117,7 @@ def _pod(**containers: str) -> Pod:
 def test_the_container_is_the_services_own() -> None:
     found = _pod(**{"zt-envoy": "1", "other": "2", "app": "3"})
     assert container_of(found) == "3"
-    assert container_of(_pod(**{"zt-envoy": "1", "postgres": "2"})) == "2"
+    assert container_of(_pod(**{"zt-envoy": "1", "prepare": "2", "postgres": "3"})) == "3"
     with pytest.raises(LabError, match="no container"):
         container_of(_pod(**{"zt-envoy": "1"}))
     with pytest.raises(LabError, match="nothing runs in the container"):
