@@ -53,6 +53,11 @@ class Place:
         return f"{self.pod.namespace}/{self.pod.name}"
 
     @property
+    def is_served(self) -> bool:
+        """Whether it is one of the pods behind the service's name; a Job of its account is none."""
+        return self.declared.service.labels.items() <= self.pod.labels.items()
+
+    @property
     def has_sidecar(self) -> bool:
         """Whether Envoy runs in it as its sidecar."""
         return ENVOY in self.pod.containers

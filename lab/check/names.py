@@ -12,8 +12,8 @@ from zt.model import Port
 
 _DOMAIN = "svc.cluster.local"
 KUBERNETES = f"kubernetes.default.{_DOMAIN}"
-# RFC 6761: a resolver that answers says at once that there is no such name.
-_NOBODY = "nobody.invalid"
+# Of the cluster's own domain: whether there is such a name, its DNS alone knows.
+_NOBODY = f"nobody.default.{_DOMAIN}"
 # A datagram to a port that nobody has (RFC 863) shows whom a name means, and nothing else.
 _DISCARD = 9
 _PATIENCE = 10.0

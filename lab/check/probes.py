@@ -44,7 +44,8 @@ def _enforced(site: Site) -> list[Place]:
 
 def _closed(site: Site) -> list[Place]:
     """Pods whose ports are for the mesh alone: where the outside is let in, plaintext may be."""
-    return [p for p in _enforced(site) if not any(i.externals for i in p.declared.inbound)]
+    served = (p for p in _enforced(site) if p.is_served)
+    return [p for p in served if not any(i.externals for i in p.declared.inbound)]
 
 
 def asked_of(manifest: Json) -> Iterator[tuple[str, str, int | None, str]]:

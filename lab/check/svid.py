@@ -36,7 +36,7 @@ def svids(site: Site) -> Iterator[Check]:
     yield from all_of("one root", spaces)
     holding = [place for place in site.places if place.has_sidecar]
     yield from each("SVID", holding, partial(_held, site))
-    presenting = [place for place in site.places if _port(site, place) is not None]
+    presenting = [p for p in site.places if p.is_served and _port(site, p) is not None]
     yield from each("SVID presented", presenting, partial(_presented, site))
 
 
