@@ -18,18 +18,23 @@ _PORT = 53
 _HEALTH, _READY = 8080, 8181
 # There is nobody to forward to: what is not the cluster's does not exist.
 _COREFILE = f"""\
-.:{_PORT} {{
+cluster.local:{_PORT} in-addr.arpa:{_PORT} ip6.arpa:{_PORT} {{
     errors
     health
     ready
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         pods insecure
-        fallthrough in-addr.arpa ip6.arpa
         ttl 30
     }}
     prometheus :9153
     cache 30
     loadbalance
+}}
+.:{_PORT} {{
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
 }}
 """
 
