@@ -9,15 +9,18 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from lab.attack.commands import attack
 from lab.cluster import controlplane
 from lab.cluster.model import LabError
 from lab.cluster.status import plane_json, show_status, status_json
 from lab.cluster.status import status as status_of
 from lab.commands import FAILED, as_json_option, one_sentence
+from lab.faults.commands import faults, rotate
 from lab.mesh.policies import read
 from lab.scan.commands import scan
 from lab.up.picture import show_pods
 from lab.up.run import Options, bring_up
+from lab.verify.commands import verify
 from zt.model import Cluster
 from zt.nearest import did_you_mean
 
@@ -146,7 +149,8 @@ def down(*, state: Path, as_json: bool) -> None:
         click.echo("stopped" if was_running else f"no lab is running in {state}")
 
 
-lab.add_command(scan)
+for command in (verify, attack, faults, rotate, scan):
+    lab.add_command(command)
 
 
 def _chosen(clusters: tuple[Cluster, ...], names: tuple[str, ...]) -> tuple[Cluster, ...]:
