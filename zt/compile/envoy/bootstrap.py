@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from zt.compile.envoy.resources import (
     EVALUATOR,
+    KEEPALIVE,
     NOBODY,
     Json,
     Sidecar,
@@ -67,7 +68,7 @@ def _clusters(car: Sidecar) -> Iterator[Json]:
         EVALUATOR,
         address,
         discovery_type(address),
-        typed_extension_protocol_options=http2(),
+        typed_extension_protocol_options=http2(connection_keepalive=dict(KEEPALIVE)),
         transport_socket=transport,
     )
     yield {

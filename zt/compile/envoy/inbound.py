@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterator
 from functools import partial
 
 from zt.compile.envoy.resources import (
+    ASK_AGAIN,
     NOBODY,
     Json,
     Sidecar,
@@ -285,7 +286,7 @@ def _ask_evaluator(number: int, *, fail_open: bool) -> Json:
         include_peer_certificate=True,
         include_tls_session=True,
         failure_mode_allow=fail_open,
-        grpc_service=to_evaluator(blank("destination"), number),
+        grpc_service={**to_evaluator(blank("destination"), number), "retry_policy": ASK_AGAIN},
     )
 
 

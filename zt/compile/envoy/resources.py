@@ -21,6 +21,15 @@ _EXTENSIONS = f"{_TYPE}extensions."
 _TLS = "transport_sockets.tls.v3"
 EVALUATOR = "evaluator"
 
+# A question to an evaluator that has just died goes to another one, as long as there is time.
+ASK_AGAIN = {
+    "retry_on": "connect-failure,reset,refused-stream",
+    "num_retries": 3,
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.2s"},
+}
+# One whose node died says nothing more: its connection is given up after so long.
+KEEPALIVE = {"interval": "2s", "timeout": "1s"}
+
 # Envoy reads an empty list of names as "everyone"; this one, no SPIFFE ID, is nobody's.
 NOBODY = "nobody"
 
@@ -230,13 +239,13 @@ def exactly(spiffe: str) -> Json:
     return {"san_type": "URI", "matcher": {"exact": spiffe}}
 
 
-def http2() -> Json:
-    """Options of a cluster that speaks gRPC."""
+def http2(**options: Any) -> Json:  # noqa: ANN401 - any JSON value
+    """Options of a cluster that speaks gRPC; ``options`` are those of HTTP/2."""
     kind = "upstreams.http.v3.HttpProtocolOptions"
     return {
         f"envoy.extensions.{kind}": {
             "@type": _EXTENSIONS + kind,
-            "explicit_http_config": {"http2_protocol_options": {}},
+            "explicit_http_config": {"http2_protocol_options": options},
         }
     }
 

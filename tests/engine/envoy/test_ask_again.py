@@ -1,0 +1,59 @@
+"""An evaluator among several dies: no connection is refused for that."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.envoy.conftest import Evaluator
+from tests.engine.envoy.proxy import client_context, echo, echoed, envoy
+from tests.engine.envoy.relay import relay
+from tests.engine.samples import ENGINE, WEB, Authority, Desk
+from zt.compile.envoy.resources import ASK_AGAIN, KEEPALIVE
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_question_that_meets_a_dead_evaluator_is_asked_again(
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
+) -> None:
+    authority.write(tmp_path / "svid", ENGINE)
+    web = client_context(tmp_path, authority, WEB)
+    async with (
+        evaluator(desk, tmp_path / "svid") as target,
+        relay(target) as before,
+        echo() as service,
+        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
+    ):
+        before.dead = ASK_AGAIN["num_retries"]  # type: ignore[assignment]
+        assert await echoed(proxy.tcp, web) == b"x"
+        for _ in range(3):
+            before.cut()
+            before.dead = 1
+            assert await echoed(proxy.tcp, web) == b"x"
+    assert [record.verdict for record in desk.outcomes] == ["ALLOW"] * 4
+
+
+async def test_an_evaluator_that_falls_silent_is_given_up(
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
+) -> None:
+    """As one does whose node died: nothing says that its connections have ended."""
+    authority.write(tmp_path / "svid", ENGINE)
+    web = client_context(tmp_path, authority, WEB)
+    patience = sum(float(KEEPALIVE[part].removesuffix("s")) for part in ("interval", "timeout"))
+    async with (
+        evaluator(desk, tmp_path / "svid") as target,
+        relay(target) as before,
+        echo() as service,
+        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
+    ):
+        assert await echoed(proxy.tcp, web) == b"x"
+        before.silent = True
+        began = time.monotonic()
+        assert await echoed(proxy.tcp, web) == b""
+        before.silent = False  # for connections to come
+        while await echoed(proxy.tcp, web) != b"x":
+            assert time.monotonic() - began < patience + 5
+            await asyncio.sleep(0.1)
+    assert time.monotonic() - began < patience + 5
