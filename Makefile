@@ -4,7 +4,7 @@ bin := .venv/bin
 rooms := $(wildcard __main__.py zt components engine gateway lab benchmarks tests)
 lock := uv pip compile --quiet --no-header --generate-hashes --universal --python-version 3.11
 
-.PHONY: setup check test tools test-lab up down golden bench bench-engine lock
+.PHONY: setup check test tools test-lab up down lab golden bench bench-engine lock
 
 setup: .venv/ready  ## .venv with everything pinned, and `zt` in it
 
@@ -37,6 +37,9 @@ up: setup  ## the local mesh
 
 down: setup
 	$(bin)/zt mesh down
+
+lab: setup  ## two real clusters with the mesh in them; needs root, Go and some of Debian's packages
+	$(bin)/zt lab up
 
 golden: setup  ## rewrite tests/golden from what is compiled now; review the diff like code
 	$(bin)/pytest --quiet -n auto --golden

@@ -13,6 +13,7 @@ from lab.cluster.certificates import Pair
 from lab.cluster.client import Client
 from lab.cluster.model import Cluster, LabError
 from lab.cluster.waiting import Speak, wait
+from lab.images import stock
 from lab.mesh.processes import Children, last_lines
 from lab.nodes import access, cgroups, files, machine, volumes
 from lab.nodes.model import Node
@@ -32,6 +33,7 @@ def prepare(node: Node, cluster: Cluster, authority: Pair) -> None:
     if own is not None:
         raise LabError(f"nodes have a {own} of their own: choose a folder that is not in it")
     files.write(node, cluster, authority)
+    stock.lay(node.folder / "var/lib/containerd")
     cgroups.create(node)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.cluster import controlplane
 from lab.cluster.client import Client, client
 from lab.cluster.model import ControlPlane, LabError, Layout
+from lab.images import stock
 from lab.images.build import images
 from lab.images.importing import import_all
 from lab.mesh.policies import read
@@ -59,24 +60,20 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     """
     layout = Layout(folder.absolute())
     policy = read(options.policies)
+    built = images(report)
+    stock.keep(built, report)
     planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True)
     report("laying the lab's own policies over the product's")
     lay(options.policies, layout.policies, short=options.short)
     lab = _Lab(layout, planes, read(layout.policies), report)
-    _import(lab)
+    nodes = nodes_of(layout, controlplane.clusters_in(layout))
+    import_all(built, [node.containerd for node in nodes], report)
     for cluster in controlplane.clusters_in(layout):
         dns.install(lab.api(cluster.name), cluster)
         apply_all(lab.api(cluster.name), namespaces(lab.policy, cluster.name))
     _install(lab)
     _deploy(lab)
     return planes
-
-
-def _import(lab: _Lab) -> None:
-    built = images(lab.report)
-    nodes = nodes_of(lab.layout, controlplane.clusters_in(lab.layout))
-    lab.report(f"importing {len(built)} images into {len(nodes)} nodes")
-    import_all(built, [node.containerd for node in nodes], lab.report)
 
 
 def _install(lab: _Lab) -> None:
