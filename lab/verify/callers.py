@@ -149,10 +149,11 @@ class Caller:
 
     def _last_words(self) -> str:
         """What it wrote as it ended."""
-        if self._words.closed:
+        try:
+            self._words.seek(0)
+            words = self._words.read().strip().splitlines()
+        except ValueError:  # closed
             return ""
-        self._words.seek(0)
-        words = self._words.read().strip().splitlines()
         return f": {words[-1]}" if words else ""
 
 
