@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,14 +14,14 @@ from rich.console import Console
 
 from lab.cluster.controlplane import running
 from lab.cluster.model import LabError, Layout
-from lab.commands import FAILED, as_json_option, one_sentence
+from lab.commands import FAILED, as_json_option, one_sentence, state_option, teller
 from lab.faults import change as changes
 from lab.faults import rotation
 from lab.faults.kinds import KINDS, Kind
 from lab.faults.report import as_json as report_json
 from lab.faults.report import page as report_page
 from lab.faults.report import show
-from lab.faults.run import Recorded, Report, run
+from lab.faults.run import Recorded, run
 from lab.faults.site import Site
 from lab.faults.tally import Edge
 from lab.verify.trail import Trail, trail_of
@@ -31,13 +30,6 @@ from zt.nearest import did_you_mean
 
 _CLUSTER = "hanzo-k8s"
 
-state_option = click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".zt/lab"),
-    show_default=True,
-    help="Folder of the running lab.",
-)
 cluster_option = click.option(
     "--cluster", default=_CLUSTER, show_default=True, help="The cluster to do it in."
 )
@@ -132,17 +124,6 @@ def change(*, state: Path, cluster: str, as_json: bool) -> None:
         changes.show(Console(), found)
     if found.surprises:
         raise SystemExit(FAILED)
-
-
-def teller(*, as_json: bool) -> Report:
-    """Says steps with the time since now."""
-    began, console = time.monotonic(), Console(stderr=as_json)
-
-    def say(step: str) -> None:
-        passed = time.monotonic() - began
-        console.print(f"[dim]{passed:6.1f} s[/dim]  {step}", highlight=False, soft_wrap=True)
-
-    return say
 
 
 def site_of(state: Path, cluster: str) -> Site:
