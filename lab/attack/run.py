@@ -150,8 +150,8 @@ def sample(scene: Scene) -> tuple[Target, ...]:
         lambda target: target.door,
         lambda target: target.protocol is Protocol.TCP,
     )
-    # Best attacked is what has a client to start from.
-    ordered = sorted(scene.targets, key=lambda target: scene.client(target) is None)
+    # Best attacked is what has clients to start from.
+    ordered = sorted(scene.targets, key=lambda t: (scene.client(t) is None, -len(t.clients)))
     found = (next(filter(is_one, ordered), None) for is_one in kinds)
     return tuple(dict.fromkeys(target for target in found if target is not None))
 
@@ -161,7 +161,10 @@ def sample(scene: Scene) -> tuple[Target, ...]:
 
 def _alive(site: Site, targets: Iterable[Target]) -> tuple[str, ...]:
     """The targets that answer on their own loopback what attackers ask."""
-    return tuple(target.name for target in targets if _answers(site, target))
+    listed = tuple(targets)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = pool.map(lambda target: _answers(site, target), listed)
+        return tuple(t.name for t, answer in zip(listed, answers, strict=True) if answer)
 
 
 def _answers(site: Site, target: Target) -> bool:

@@ -22,6 +22,8 @@ from lab.mesh.processes import Identity, is_alive
 DELETE, APPLY, MERGED, NFT = "delete", "apply", "merge", "nft"
 _SERVERS_OWN = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation")
 
+_GONE_WITHIN = 120.0
+
 Apis = Callable[[str], Client]
 
 
@@ -101,7 +103,7 @@ class Undo:
     def _undo(self, step: Json) -> None:
         match step["do"]:
             case "delete":
-                self._apis(step["cluster"]).delete(f"{step['path']}?gracePeriodSeconds=0")
+                _delete(self._apis(step["cluster"]), step["path"])
             case "apply":
                 _restore(self._apis(step["cluster"]), step)
             case "merge":
@@ -110,6 +112,12 @@ class Undo:
                 process = Identity(**step["process"])
                 if is_alive(process):
                     nft(process.pid, step["text"])
+
+
+def _delete(api: Client, path: str) -> None:
+    api.delete(f"{path}?gracePeriodSeconds=0")
+    # A namespace takes its time.
+    api.wait(path, lambda found: found is None, _GONE_WITHIN)
 
 
 def _restore(api: Client, step: Json) -> None:

@@ -43,6 +43,11 @@ class Api:
             raise LabError(f"{path} stays")
         self.asked.append(("delete", path.partition("?")[0]))
 
+    def wait(self, path: str, is_so: Callable[[object], bool], patience: float) -> None:
+        assert patience
+        assert is_so(None)
+        assert self.asked[-1] == ("delete", path)
+
     def apply(self, path: str, manifest: object, manager: str) -> None:
         self.asked.append(("apply", path, manifest, manager))
 
