@@ -58,9 +58,12 @@ def steal(pid: int, socket: str) -> Loot:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=environment
         )
-        said: dict[str, Any] = json.loads(done.stdout)
-    except (ValueError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
         raise LabError(f"no SVID can be asked for as process {pid}: {error}") from None
+    if not done.stdout:
+        words = done.stderr.strip().splitlines()[-1:]
+        raise LabError(f"no SVID can be asked for as process {pid}: {''.join(words)}")
+    said: dict[str, Any] = json.loads(done.stdout)
     if "spiffe" not in said:
         raise NothingGivenError(said["error"], unknown=said["unknown"])
     return Loot(said["spiffe"], Material(said["certificate"], said["key"]))
