@@ -24,7 +24,7 @@ _PAUSE = 0.02
 
 
 def prepare(node: Node, cluster: Cluster, authority: Pair) -> None:
-    """Write a node's files and make its control group; its network is there already.
+    """Write a node's files, images among them, and make its control group.
 
     Raises:
         LabError: if the folder is hidden from the node, or the kernel refuses.
@@ -33,7 +33,7 @@ def prepare(node: Node, cluster: Cluster, authority: Pair) -> None:
     if own is not None:
         raise LabError(f"nodes have a {own} of their own: choose a folder that is not in it")
     files.write(node, cluster, authority)
-    stock.lay(node.folder / "var/lib/containerd")
+    stock.lay(node.images)
     cgroups.create(node)
 
 

@@ -47,6 +47,11 @@ class Node:
         return self.folder / "run/containerd/containerd.sock"
 
     @property
+    def images(self) -> Path:
+        """The root folder of containerd, for processes outside."""
+        return self.folder / "var/lib/containerd"
+
+    @property
     def keys(self) -> Path:
         """Certificates, keys and kubeconfigs."""
         return self.folder / "pki"

@@ -11,7 +11,7 @@ import pytest
 
 from lab.cluster import controlplane
 from lab.cluster.model import LabError
-from lab.cluster.status import status, status_json
+from lab.cluster.status import status
 from lab.mesh.processes import read_state
 from lab.nodes import cgroups
 from lab.nodes.pods import process_of
@@ -88,20 +88,6 @@ def test_killed_without_a_word_it_is_cleaned_up(alone: Site) -> None:
     assert processes(folder) == {}
     assert cgroups.existing(alone.layout) == ()
     assert not folder.exists()
-
-
-def test_status_shows_nodes(alone: Site) -> None:
-    seen = status(alone.layout.root)
-    assert seen.is_well
-    (cluster,) = status_json(seen)["clusters"]
-    first, second = cluster["nodes"]
-    assert (first["name"], first["ready"], first["address"]) == (
-        "lux-k8s-1",
-        True,
-        "198.51.100.11",
-    )
-    assert first["pods_ready"] >= 1
-    assert second["name"] == "lux-k8s-2"
 
 
 def test_where_nodes_cannot_see_their_files_none_is_started() -> None:

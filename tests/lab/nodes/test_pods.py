@@ -10,6 +10,7 @@ import pytest
 
 from lab.cluster.client import MERGE, Client
 from lab.cluster.network import entered as in_network
+from lab.cluster.status import status, status_json
 from lab.nodes import files
 from lab.nodes.pods import Pod, entered, process_of
 from tests.lab.nodes.site import IMAGE, Site, execute, fetch, ready, run, serving
@@ -201,6 +202,16 @@ def test_a_claim_gets_a_volume_that_its_pods_group_can_write(site: Site) -> None
     assert (node.folder / f"var/lib/volumes/{volume}/file").read_text() == "kept\n"
     api.delete(f"{PODS}/keeper")
     api.delete(f"{claims}/kept")
+
+
+def test_status_shows_nodes(site: Site, serving_pods: Mapping[str, Pod]) -> None:
+    seen = status(site.layout.root)
+    assert seen.is_well
+    shown = [node for cluster in status_json(seen)["clusters"] for node in cluster["nodes"]]
+    assert [(node["name"], node["ready"]) for node in shown] == [
+        (name, True) for name in serving_pods
+    ]
+    assert all(node["pods_ready"] >= 1 for node in shown)
 
 
 def test_the_machines_own_settings_are_as_they_were(site: Site) -> None:
