@@ -6,8 +6,10 @@ under the Automation API.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pulumi
 
@@ -25,15 +27,14 @@ ROOT = Path(__file__).resolve().parent
 TODAY = datetime.now(UTC).date()
 
 
-def program() -> None:
+async def program() -> Mapping[str, Any]:
     """Load, check, compile, install, and export what others may know."""
     settings = stack_settings(configured(), ROOT)
     require_configuration(settings)
     policy = checked(settings.policies)
     require_mesh(settings, policy.mesh)
     bundle = compile_policy(policy, settings.cluster, TODAY)
-    for name, value in install(bundle, settings, policy_texts(settings.policies)).items():
-        pulumi.export(name, value)
+    return await install(bundle, settings, policy_texts(settings.policies))
 
 
 def checked(folder: str) -> Policy:
@@ -53,4 +54,4 @@ def refusal(folder: str, errors: list[Finding]) -> pulumi.RunError:
     return pulumi.RunError(f"the policy in {folder} has {count}: {todo}\n{findings_text(errors)}")
 
 
-program()
+pulumi.run(program)

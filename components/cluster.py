@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import pulumi
-import pulumi_digitalocean as digitalocean
 import pulumi_kubernetes as kubernetes
 
-from components.settings import Adopted, Created, NodePool, StackSettings
+from components.settings import Adopted, Created, StackSettings
 from zt.bundle import Bundle
 from zt.facts import Facts
-
-# The size of a cluster's first pool can't be changed without replacing the cluster: that pool is as
-# small as may be, and what is needed lies in pools of its own.
-_FIRST_POOL = "default"
-_FIRST_NODES = 1
 
 
 class Cluster(pulumi.ComponentResource):
@@ -37,10 +31,16 @@ class Cluster(pulumi.ComponentResource):
         if isinstance(where, Adopted):
             self.provider = provider(self, where.kubeconfig, settings.cluster, where.context)
         else:
-            network, made = create(self, _facts(bundle), where)
-            self.cluster_id, self.network_id = made.id, network.id
-            self.provider = provider(self, kubeconfig_of(made), settings.cluster, None)
+            self.provider = self._create(_facts(bundle), where)
         self.register_outputs({"clusterId": self.cluster_id, "networkId": self.network_id})
+
+    def _create(self, facts: Facts, where: Created) -> kubernetes.Provider:
+        # Half of the program's imports are DigitalOcean's, which an adopted cluster has no use for.
+        from components.digitalocean import create, kubeconfig_of  # noqa: PLC0415
+
+        network, made = create(self, facts, where)
+        self.cluster_id, self.network_id = made.id, network.id
+        return provider(self, kubeconfig_of(made), facts.cluster, None)
 
 
 def provider(
@@ -59,64 +59,6 @@ def provider(
         # A policy change is an update in place: pods that mount it are not touched.
         enable_config_map_mutable=True,
         enable_secret_mutable=True,
-        opts=pulumi.ResourceOptions(parent=parent),
-    )
-
-
-def kubeconfig_of(made: digitalocean.KubernetesCluster) -> pulumi.Output[str]:
-    """The kubeconfig of a cluster that was made: a secret in the state, and nowhere else."""
-    return pulumi.Output.secret(made.kube_configs.apply(lambda all_: all_[0].raw_config or ""))
-
-
-def create(
-    parent: pulumi.Resource, facts: Facts, where: Created
-) -> tuple[digitalocean.Vpc, digitalocean.KubernetesCluster]:
-    """A network, a cluster in it and its pools; network and cluster are protected."""
-    network = digitalocean.Vpc(
-        f"{parent._name}-network",  # noqa: SLF001 - as above
-        name=facts.cluster,
-        region=where.region,
-        ip_range=where.network,
-        description=f"Nodes of {facts.cluster}",
-        opts=pulumi.ResourceOptions(parent=parent, protect=True),
-    )
-    made = _control_plane(parent, facts, where, network)
-    for pool in where.pools:
-        _pool(parent, made, pool)
-    return network, made
-
-
-def _control_plane(
-    parent: pulumi.Resource, facts: Facts, where: Created, network: digitalocean.Vpc
-) -> digitalocean.KubernetesCluster:
-    return digitalocean.KubernetesCluster(
-        f"{parent._name}-control-plane",  # noqa: SLF001 - as above
-        name=facts.cluster,
-        region=where.region,
-        version=where.version,
-        vpc_uuid=network.id,
-        # The networks of the policy, which compiled NetworkPolicies and tunnels name.
-        cluster_subnet=str(facts.pod_cidr),
-        service_subnet=str(facts.service_cidr),
-        ha=True,
-        surge_upgrade=True,
-        auto_upgrade=False,
-        node_pool=digitalocean.KubernetesClusterNodePoolArgs(
-            name=_FIRST_POOL, size=where.default_size, node_count=_FIRST_NODES
-        ),
-        opts=pulumi.ResourceOptions(parent=parent, protect=True),
-    )
-
-
-def _pool(parent: pulumi.Resource, made: digitalocean.KubernetesCluster, pool: NodePool) -> None:
-    digitalocean.KubernetesNodePool(
-        f"{parent._name}-pool-{pool.name}",  # noqa: SLF001 - as above
-        cluster_id=made.id,
-        name=pool.name,
-        size=pool.size,
-        auto_scale=True,
-        min_nodes=pool.least,
-        max_nodes=pool.most,
         opts=pulumi.ResourceOptions(parent=parent),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 
+from components import sdk
 from components.admission import Admission
 from components.audit import Audit
 from components.audit import refusals as refused_by_audit
@@ -28,7 +29,9 @@ from zt.model import Service
 from zt.wellknown import EVALUATOR_API
 
 
-def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]) -> dict[str, Any]:
+async def install(
+    bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
+) -> dict[str, Any]:
     """Register everything that a cluster gets; return the stack's outputs, public facts alone.
 
     ``policies`` are the texts of the files that the bundle was compiled from, by path.
@@ -41,8 +44,10 @@ def install(bundle: Bundle, settings: StackSettings, policies: Mapping[str, str]
         raise ConfigurationError(sentence)
     for sentence in findings(bundle, settings):
         pulumi.log.warn(sentence)
+    sdk.prepare()
     cluster = Cluster("cluster", bundle, settings, pulumi.ResourceOptions())
     gateway = _planes(bundle, located(settings, cluster), policies, cluster)
+    await sdk.begin()
     return outputs(bundle, settings, gateway)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,16 @@ class CompiledFile:
         return plain(self.content)
 
 
+def _path(file: CompiledFile) -> str:
+    return file.path
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Everything compiled for one cluster, by path; a place outside Kubernetes has no facts."""
+    """Everything compiled for one cluster; a place outside Kubernetes has no facts.
+
+    ``files`` are in the order of their paths.
+    """
 
     cluster: str
     files: tuple[CompiledFile, ...]
@@ -45,7 +53,10 @@ class Bundle:
 
     def under(self, folder: str) -> Iterator[CompiledFile]:
         """The files below a folder, such as ``networkpolicies``."""
-        return (file for file in self.files if file.path.startswith(folder + "/"))
+        first = bisect_left(self.files, f"{folder}/", key=_path)
+        # "0" is what comes next after "/".
+        last = bisect_left(self.files, f"{folder}0", first, key=_path)
+        return iter(self.files[first:last])
 
     def file(self, path: str) -> CompiledFile:
         """The file at a path.
@@ -53,9 +64,9 @@ class Bundle:
         Raises:
             KeyError: if there is none.
         """
-        for file in self.files:
-            if file.path == path:
-                return file
+        place = bisect_left(self.files, path, key=_path)
+        if place < len(self.files) and self.files[place].path == path:
+            return self.files[place]
         raise KeyError(path)
 
     def digest(self) -> str:

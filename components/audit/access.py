@@ -15,6 +15,11 @@ ENGINE_LOGIN, KEEPER_LOGIN = "zt_engine", "zt_keeper"
 # Where programs find DSNs, each a file.
 FOLDER = "/run/zt/audit"
 
+NO_CLUSTER = (
+    "hanzo-zt:audit.managed.clusterId is missing: the firewall of a managed database lets in one"
+    " Kubernetes cluster, so give the ID that `doctl kubernetes cluster list` shows for it"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:

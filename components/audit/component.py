@@ -7,9 +7,8 @@ from typing import Any
 
 import pulumi
 
-from components.audit.access import Access, access_of
+from components.audit.access import NO_CLUSTER, Access, access_of
 from components.audit.in_cluster import database_manifests, database_of, misplaced, recipes
-from components.audit.managed import NO_CLUSTER, ca_manifest, managed_database, secret_manifests
 from components.audit.programs import migration_manifest, retention_manifest, schema_manifest
 from components.evaluator import evaluator_of
 from components.generated_secret import GeneratedSecrets
@@ -92,6 +91,13 @@ def _managed(
     access: Access,
     parent: pulumi.ComponentResource,
 ) -> list[dict[str, Any]]:
+    # As for a cluster: DigitalOcean's types take long to import.
+    from components.audit.managed import (  # noqa: PLC0415
+        ca_manifest,
+        managed_database,
+        secret_manifests,
+    )
+
     managed = managed_database(name, settings, parent)
     secrets = secret_manifests(managed, service.namespace, access.writer)
     return [*secrets, ca_manifest(managed, service.namespace)]

@@ -18,6 +18,7 @@ from components.audit.access import (
     ENGINE_LOGIN,
     KEEPER,
     KEEPER_LOGIN,
+    NO_CLUSTER,
     Reference,
 )
 from components.evaluator.pod import DATABASE_CA, DATABASE_CA_FOLDER
@@ -28,11 +29,6 @@ _CA_FILE = "ca.crt"
 # Whoever it is that answers has a certificate of DigitalOcean's CA for this project's databases;
 # which names are in it is not documented.
 _TLS = f"sslmode=verify-ca&sslrootcert={DATABASE_CA_FOLDER}/{_CA_FILE}"
-
-NO_CLUSTER = (
-    "hanzo-zt:audit.managed.clusterId is missing: the firewall of a managed database lets in one"
-    " Kubernetes cluster, so give the ID that `doctl kubernetes cluster list` shows for it"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pulumi import automation
 from pulumi.automation import EngineEvent, OpType
 
 from lab.stack.changes import Change, changes, messages
+from zt.memory import collector_paused
 
 OnEvent = Callable[[EngineEvent], None]
 
@@ -81,7 +82,8 @@ def _timed(command: Callable[[OnEvent], object], on_event: OnEvent | None = None
         if on_event is not None:
             on_event(event)
 
-    command(heard)
+    with collector_paused():  # the program switches it off, for it has a process that ends with it
+        command(heard)
     summaries = [event.summary_event for event in events if event.summary_event is not None]
     counts = summaries[-1].resource_changes if summaries else {}
     return Outcome(changes(events), _counts(counts), messages(events), ended - began)

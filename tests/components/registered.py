@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 import runpy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from pulumi.runtime.mocks import MockEngine, MockMonitor, MockSettings
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import run_in_stack
 
+from zt.memory import collector_paused
+
 PROJECT = "hanzo-zt"
 CHECKOUT = Path(__file__).parents[2]
 STACKS = sorted(file.stem.removeprefix("Pulumi.") for file in CHECKOUT.glob("stacks/*.yaml"))
@@ -35,6 +37,7 @@ _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
 Json = dict[str, Any]
+Program = Callable[[], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +185,14 @@ def _plain(message: Any) -> tuple[Json, tuple[str, ...]]:  # noqa: ANN401 - a pr
     return walk(json_format.MessageToDict(message), ""), tuple(secrets)
 
 
-def run(program: Callable[[], None], stack: str, config: Mapping[str, str]) -> Run:
+def run(program: Program, stack: str, config: Mapping[str, str]) -> Run:
     """Run a program with a stack's configuration; raises what the program raises."""
     seen = Run()
     contextvars.copy_context().run(_run, program, stack, config, seen)
     return seen
 
 
-def refusal(program: Callable[[], None], stack: str, config: Mapping[str, str]) -> str:
+def refusal(program: Program, stack: str, config: Mapping[str, str]) -> str:
     """What a program says that stops before it has registered anything."""
     seen = Run()
     with pytest.raises(pulumi.RunError) as stopped:
@@ -198,7 +201,7 @@ def refusal(program: Callable[[], None], stack: str, config: Mapping[str, str]) 
     return str(stopped.value)
 
 
-def _run(program: Callable[[], None], stack: str, config: Mapping[str, str], seen: Run) -> None:
+def _run(program: Program, stack: str, config: Mapping[str, str], seen: Run) -> None:
     monitor = _Monitor(seen)
     logger = logging.Logger("pulumi")  # noqa: LOG001 - one of this run alone
     logger.addHandler(_Listener(seen.log))
@@ -217,7 +220,7 @@ def _run(program: Callable[[], None], stack: str, config: Mapping[str, str], see
         )
     )
     set_all_config(dict(config))
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, collector_paused():
         runner.run(run_in_stack(program))
 
 
