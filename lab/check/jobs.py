@@ -23,7 +23,7 @@ def _judges(site: Site) -> Iterator[tuple[str, Judge]]:
     for job in site.api.get("/apis/batch/v1/jobs")["items"]:
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
         account = job["spec"]["template"]["spec"].get("serviceAccountName", "default")
-        if (namespace, account) in accounts:
+        if (namespace, account) in accounts and "deletionTimestamp" not in job["metadata"]:
             uid = job["metadata"]["uid"]
             own = [pod for pod in pods if _is_of(pod, uid)]
             yield f"{namespace}/{name}", partial(_ended, job, own)

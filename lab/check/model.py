@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 _RUNNING = "Running"
 # Pods that are asked at once.
-_AT_ONCE = 8
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,15 @@ def _places(api: Client, services: Iterable[EffectiveService]) -> Iterator[Place
     for manifest in api.get("/api/v1/pods")["items"]:
         found = pod(manifest)
         declared = by_account.get((found.namespace, found.account))
-        is_leaving = "deletionTimestamp" in manifest["metadata"]
-        if declared and found.phase == _RUNNING and found.address and not is_leaving:
+        if declared and found.phase == _RUNNING and found.address and _stays(manifest):
             yield Place(found, found.address, declared, manifest)
+
+
+def _stays(manifest: Json) -> bool:
+    """Whether a pod does not go away by itself: those of Jobs do, and are checked as such."""
+    metadata = manifest["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    return "deletionTimestamp" not in metadata and all(o["kind"] != "Job" for o in owners)
 
 
 def _today() -> date:

@@ -68,7 +68,8 @@ def _pairs(site: Site) -> Iterator[tuple[str, Judge]]:
     for item in site.api.get("/apis/apps/v1/statefulsets")["items"]:
         own = item["metadata"]["namespace"], item["metadata"]["name"]
         pods = [place for place in site.places if (place.pod.namespace, _owner(place)) == own]
-        for source in pods:
+        # A set of one has no peers.
+        for source in pods if len(pods) > 1 else ():
             for destination in pods:
                 short = f"{destination.pod.name}.{item['spec']['serviceName']}"
                 judge = partial(_peer, site, source, destination, short)

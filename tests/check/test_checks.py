@@ -1,6 +1,6 @@
 """What each check takes for kept, and what for broken."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -8,10 +8,12 @@ from lab.check.apiserver import api_server
 from lab.check.greeter import heard
 from lab.check.jobs import jobs
 from lab.check.metrics import families, metrics
-from lab.check.model import BrokenError, Check, asking
+from lab.check.model import BrokenError, Check, asking, site_of
 from lab.check.names import KUBERNETES, names, peers
 from lab.check.probes import asked_of
-from tests.check.sites import Json, manifest, place, site
+from lab.cluster.client import Client
+from lab.verify.callers import Callers
+from tests.check.sites import CLUSTER, POLICY, Api, Json, manifest, place, site
 from zt.inject.containers import ENVOY
 from zt.model import Protocol
 
@@ -250,3 +252,22 @@ def test_probes_of_the_own_containers_with_their_ports() -> None:
         ("app", "readinessProbe", 15022, "/a"),
         ("app", "livenessProbe", 8000, ""),
     ]
+
+
+# --- Which pods -----------------------------------------------------------------------------------
+
+
+def test_pods_of_declared_services_that_stay() -> None:
+    items = [manifest("iam", f"iam-{n}", f"10.240.1.{n}") for n in range(6)]
+    items[1]["metadata"]["deletionTimestamp"] = "2026-11-30T08:00:00Z"
+    items[2]["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "j"}]
+    items[3]["spec"]["serviceAccountName"] = "stranger"
+    items[4]["status"]["phase"] = "Pending"
+    items[5]["metadata"]["labels"] = {"job": "of-the-same-account"}
+    api = cast("Client", Api({"/api/v1/pods": {"items": items}}))
+    built = site_of(CLUSTER, POLICY, api, (), cast("Callers", None))
+    assert [(found.name, found.is_served) for found in built.places] == [
+        ("hanzo/iam-0", True),
+        ("hanzo/iam-5", False),
+    ]
+    assert built.of("iam") == built.places
