@@ -37,6 +37,11 @@ class Engine:
         return self.folder / "state"
 
     @property
+    def home(self) -> Path:
+        """What the engine keeps for all stacks."""
+        return self.folder / "home"
+
+    @property
     def work(self) -> Path:
         """Where project and stacks are described."""
         return self.folder / "work"
@@ -66,7 +71,7 @@ def opened(
     _configure(engine, name, root, configuration or {})
     options = automation.LocalWorkspaceOptions(
         work_dir=str(engine.work),
-        pulumi_home=str(engine.folder / "home"),
+        pulumi_home=str(engine.home),
         pulumi_command=automation.PulumiCommand(str(engine.folder)),
         secrets_provider="passphrase",
         env_vars={
@@ -97,8 +102,12 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(engine: Engine) -> None:
-    for folder in (engine.folder, engine.state, engine.work / "stacks", engine.folder / "bin"):
+    folders = (engine.state, engine.home, engine.work / "stacks", engine.folder / "bin")
+    for folder in (engine.folder, *folders):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The engine writes a log of its own of each run, every property of every object in it: of large
+    # stacks it would take more time than all else. Where no folder can be, it goes without.
+    (engine.home / "logs").touch()
     # The Automation API wants the program by this name, and its folder on the PATH.
     link = engine.folder / "bin" / "pulumi"
     link.unlink(missing_ok=True)
