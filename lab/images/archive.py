@@ -66,15 +66,8 @@ class Image:
         return sum(layer.size for layer in self.layers)
 
 
-def layer(path: Path) -> Blob:
-    """The layer in a tar."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return layer_known(path, f"sha256:{digest}")
-
-
-def layer_known(path: Path, digest: str) -> Blob:
-    """The layer in a tar whose digest is known."""
+def layer(path: Path, digest: str) -> Blob:
+    """The layer in a tar of that digest."""
     return Blob(_LAYER, digest, path.stat().st_size, path)
 
 

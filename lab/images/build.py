@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from shutil import which
 
-from lab.images import ours, programs, steps
+from lab.images import ours, programs, steps, stock
 from lab.images.archive import Image
 from lab.images.debian import debian, pinned
 from lab.images.layers import Workshop
@@ -16,6 +15,21 @@ from lab.tools.build import cache_folder
 _MEGABYTE = 1e6
 # Above this many seconds something was made.
 _MADE = 1.0
+# What images are made and brought to nodes with, and the package of Debian that has it.
+_COMMANDS = {
+    "mmdebstrap": "mmdebstrap",
+    "unshare": "util-linux",
+    "mount": "mount",
+    "tar": "tar",
+    "containerd": "containerd",
+    "ctr": "containerd",
+}
+
+
+def missing() -> tuple[str, ...]:
+    """What this machine lacks for images, in words."""
+    lacks = [f"`{name}` ({package})" for name, package in _COMMANDS.items() if not which(name)]
+    return tuple(lacks if programs.has_envoy() else [*lacks, "Envoy (`make setup`)"])
 
 
 def images(report: Callable[[str], None]) -> Mapping[str, Image]:
@@ -26,8 +40,11 @@ def images(report: Callable[[str], None]) -> Mapping[str, Image]:
         ToolError: if a program in Go can't be built.
     """
     shop = Workshop(cache_folder() / "images", report)
-    with _alone(shop):
-        return {made.name: made for made in _reported(_made(shop), report)}
+    with shop.alone():
+        found = {made.name: made for made in _reported(_made(shop), report)}
+        stock.keep(shop, found)
+        shop.tidy()
+    return found
 
 
 def _made(shop: Workshop) -> Iterator[Image]:
@@ -53,12 +70,3 @@ def _reported(making: Iterator[Image], report: Callable[[str], None]) -> Iterato
         report(f"image {made.name}: {made.size / _MEGABYTE:.0f} MB, {how}")
         yield made
         started = time.monotonic()
-
-
-@contextmanager
-def _alone(shop: Workshop) -> Iterator[None]:
-    """Nobody else builds in the folder meanwhile."""
-    shop.folder.mkdir(parents=True, exist_ok=True)
-    with (shop.folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lab.cluster.model import LabError
 from lab.images.layers import Workshop, digest
 from lab.images.steps import Step, contents, must
 
@@ -46,24 +45,21 @@ def debian(shop: Workshop, packages: Iterable[str], apart: Iterable[str]) -> tup
     Packages ``apart`` are not installed: they lie unpacked in the second folder.
 
     Raises:
-        LabError: if ``mmdebstrap`` is missing or fails.
+        LabError: if ``mmdebstrap`` fails.
     """
     inside, outside = (*packages, *_BESIDE), tuple(apart)
     key = digest("debian", inside, outside, contents(Path(__file__)))
-    folder = shop.folder / "debian" / key
-    if not folder.exists():
-        shop.report("Debian for images: a minute, once")
-        unfinished = folder.with_name(f"{key}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+
+    def make(unfinished: Path) -> None:
+        shop.report("making Debian for images, once; it takes a minute")
+        unfinished.mkdir()
         _bootstrap(unfinished, inside, outside)
-        unfinished.rename(folder)
+
+    folder = shop.made(f"debian/{key}", make)
     return Step(key, folder / "root"), Step(f"{key}-apart", folder / "apart")
 
 
 def _bootstrap(folder: Path, inside: tuple[str, ...], outside: tuple[str, ...]) -> None:
-    if shutil.which("mmdebstrap") is None:
-        raise LabError("mmdebstrap is missing, which makes images: apt-get install mmdebstrap")
     options = [
         *("mmdebstrap", "--mode=root", "--variant=essential", "--quiet"),
         *(f"--hook-dir={_HOOKS}", _REFUSE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +26,8 @@ def import_all(
     An image that is there under its name and digest is not imported again, nor is any layer.
 
     Raises:
-        LabError: if there is no ``ctr``, or an import fails.
+        LabError: if an import fails.
     """
-    if shutil.which("ctr") is None:
-        raise LabError("ctr is missing, which imports images: apt-get install containerd")
     with ThreadPoolExecutor(max(1, len(sockets))) as pool:
         for line in pool.map(lambda socket: _import(tuple(images.values()), socket), sockets):
             report(line)

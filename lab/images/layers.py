@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.images.archive import Blob, layer, layer_known
+from lab.images.archive import Blob, layer
 
 _DIGITS = 16
+# Seconds; two weeks.
+_KEPT = 14 * 86400.0
 _READABLE, _FOLDER = 0o444, 0o755
 
 
@@ -31,18 +37,50 @@ class Workshop:
     folder: Path
     report: Callable[[str], None]
 
-    def made(self, name: str, key: str, make: Callable[[Path], None]) -> Blob:
+    def layer(self, name: str, key: str, make: Callable[[Path], None]) -> Blob:
         """The layer of that name and key, made by ``make`` (the tar to write) if need be."""
-        tar = self.folder / "layers" / f"{name}-{key}.tar"
-        if (known := tar.with_suffix(".digest")).exists():
-            return layer_known(tar, known.read_text())
-        tar.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = tar.with_suffix(f".{os.getpid()}")
-        make(unfinished)
-        unfinished.rename(tar)
-        blob = layer(tar)
-        known.write_text(blob.digest)
-        return blob
+        tar = self.made(f"layers/{name}-{key}.tar", make)
+        known = self.made(f"layers/{name}-{key}.digest", lambda path: _note_digest(tar, path))
+        return layer(tar, known.read_text())
+
+    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """What lies under a name in the cache, made by ``make`` (the path to make) if need be."""
+        path = self.folder / name
+        if not path.exists():
+            unfinished = path.with_name(f"{path.name}.new")
+            _remove(unfinished)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            make(unfinished)
+            unfinished.rename(path)
+        os.utime(path)
+        return path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else works in the folder meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def tidy(self) -> None:
+        """Remove what was not used for weeks."""
+        oldest = time.time() - _KEPT
+        for path in self.folder.glob("*/*"):
+            if path.stat().st_mtime < oldest:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _note_digest(tar: Path, path: Path) -> None:
+    with tar.open("rb") as stream:
+        path.write_text(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
 
 
 def digest(*inputs: object) -> str:
@@ -60,7 +98,7 @@ def of_files(
     """
     wanted, unwanted = tuple(files), tuple(without)
     key = digest(version, [item.target for item in wanted], unwanted)
-    return shop.made(name, key, lambda tar: _write(tar, wanted, unwanted))
+    return shop.layer(name, key, lambda tar: _write(tar, wanted, unwanted))
 
 
 def _write(tar: Path, files: tuple[Placed, ...], without: tuple[str, ...]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,18 +48,17 @@ def service(shop: Workshop, debian: Step) -> Image:
 
 def wheels(shop: Workshop) -> Path:
     """A folder of the evaluator's wheels, fetched by this machine's pip."""
-    folder = shop.folder / "wheels" / digest(_REQUIREMENTS.read_text(), _PYTHON)
-    if not folder.exists():
-        unfinished = folder.with_suffix(".new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
-        which = ["--only-binary", ":all:", "--python-version", _PYTHON]
-        must(
-            [*pip, *which, "--dest", str(unfinished), "--requirement", str(_REQUIREMENTS)],
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
+    which = ["--only-binary", ":all:", "--python-version", _PYTHON]
+    source = ["--requirement", str(_REQUIREMENTS)]
+    key = digest(_REQUIREMENTS.read_text(), _PYTHON)
+    return shop.made(
+        f"wheels/{key}",
+        lambda folder: must(
+            [*pip, *which, *source, "--dest", str(folder)],
             "the evaluator's packages can't be fetched",
-        )
-        unfinished.rename(folder)
-    return folder
+        ),
+    )
 
 
 def _of(

