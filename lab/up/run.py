@@ -9,7 +9,6 @@ from pathlib import Path
 from lab.cluster import controlplane
 from lab.cluster.client import Client, client
 from lab.cluster.model import ControlPlane, LabError, Layout
-from lab.images import stock
 from lab.images.build import images
 from lab.images.importing import import_all
 from lab.mesh.policies import read
@@ -61,7 +60,6 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     layout = Layout(folder.absolute())
     policy = read(options.policies)
     built = images(report)
-    stock.keep(built, report)
     planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True)
     report("laying the lab's own policies over the product's")
     lay(options.policies, layout.policies, short=options.short)
