@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.cluster import controlplane
 from lab.cluster.client import Client, client
 from lab.cluster.model import ControlPlane, LabError, Layout
-from lab.images.build import images
+from lab.images.build import images, missing
 from lab.images.importing import import_all
 from lab.mesh.policies import read
 from lab.nodes import dns
@@ -59,6 +59,8 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     """
     layout = Layout(folder.absolute())
     policy = read(options.policies)
+    if lacks := (*controlplane.missing(nodes=True), *missing()):
+        raise LabError(f"a lab needs what is missing here: {'; '.join(dict.fromkeys(lacks))}")
     built = images(report)
     planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True)
     report("laying the lab's own policies over the product's")
