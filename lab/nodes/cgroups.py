@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,17 +17,20 @@ _PATIENCE = 20.0
 _PAUSE = 0.05
 
 
-def create(node: Node) -> None:
-    """Make a node's group, which the kubelet wants to find.
+def renew(node: Node) -> None:
+    """Make a node's group, which the kubelet wants to find, without what it had before.
+
+    As after a machine's start there are none of dead containers: a kubelet would wait for each.
 
     Raises:
-        LabError: if the kernel refuses.
+        LabError: if something in it does not end, or the kernel refuses.
     """
-    for hierarchy in hierarchies():
+    _remove_all(lambda: [group for group in _groups(node) if group.exists()])
+    for group in _groups(node):
         try:
-            Path(f"{hierarchy}{node.cgroup}").mkdir(exist_ok=True)
+            group.mkdir()
         except OSError as error:
-            raise LabError(f"no control group can be made in {hierarchy}: {error}") from None
+            raise LabError(f"no control group can be made: {error}") from None
 
 
 def remove(layout: Layout) -> None:
@@ -36,13 +39,7 @@ def remove(layout: Layout) -> None:
     Raises:
         LabError: if something in one does not end.
     """
-    deadline = time.monotonic() + _PATIENCE
-    while left := existing(layout):
-        for group in left:
-            _remove(group)
-        if time.monotonic() > deadline:
-            raise LabError(f"something still runs in the control group {left[0]}")
-        time.sleep(_PAUSE)
+    _remove_all(lambda: existing(layout))
 
 
 def existing(layout: Layout) -> tuple[Path, ...]:
@@ -59,6 +56,20 @@ def hierarchies() -> tuple[Path, ...]:
     """Where they are mounted: several for cgroup v1, one for v2."""
     mounts = (line.split() for line in _MOUNTS.read_text(encoding="utf-8").splitlines())
     return tuple(Path(mount[1]) for mount in mounts if mount[2] in _KINDS)
+
+
+def _groups(node: Node) -> tuple[Path, ...]:
+    return tuple(Path(f"{hierarchy}{node.cgroup}") for hierarchy in hierarchies())
+
+
+def _remove_all(remaining: Callable[[], Sequence[Path]]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while left := remaining():
+        for group in left:
+            _remove(group)
+        if time.monotonic() > deadline:
+            raise LabError(f"something still runs in the control group {left[0]}")
+        time.sleep(_PAUSE)
 
 
 def _members(group: Path) -> Iterator[int]:

@@ -24,17 +24,16 @@ _PAUSE = 0.02
 
 
 def prepare(node: Node, cluster: Cluster, authority: Pair) -> None:
-    """Write a node's files, images among them, and make its control group.
+    """Write a node's files, images among them.
 
     Raises:
-        LabError: if the folder is hidden from the node, or the kernel refuses.
+        LabError: if the folder is hidden from the node.
     """
     own = machine.hidden(node.folder)
     if own is not None:
         raise LabError(f"nodes have a {own} of their own: choose a folder that is not in it")
     files.write(node, cluster, authority)
     stock.lay(node.images)
-    cgroups.create(node)
 
 
 def furnish(api: Client, nodes: tuple[Node, ...]) -> None:
@@ -54,6 +53,7 @@ def start(children: Children, node: Node, cluster: Cluster) -> None:
     Raises:
         LabError: if it does not come up.
     """
+    cgroups.renew(node)
     entrance = machine.start(children, node)
     for program in programs(node, cluster, entrance):
         children.start(program)
