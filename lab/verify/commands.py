@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from lab.cluster.model import LabError, Layout
-from lab.commands import FAILED, as_json_option, one_sentence, state_option, teller
+from lab.commands import FAILED, alone, as_json_option, one_sentence, state_option, teller
 from lab.verify.report import as_json as report_json
 from lab.verify.report import page, show
 from lab.verify.run import run
@@ -36,11 +36,12 @@ def verify(*, state: Path, names: tuple[str, ...], docs: Path | None, as_json: b
       zt lab verify --json
       zt lab verify --docs docs/lab-verify.md
     """  # noqa: D301 - \b keeps click from joining the lines
-    lab = lab_of(Layout(state.absolute()))
+    lab, say = lab_of(Layout(state.absolute())), teller(as_json=as_json)
     for name in names:
         if name not in lab.clusters:
             raise LabError(f"the lab has no cluster {name!r}{did_you_mean(name, lab.clusters)}")
-    report = run(lab, names or lab.clusters, teller(as_json=as_json))
+    with alone(lab.layout.policies, say):
+        report = run(lab, names or lab.clusters, say)
     if as_json:
         click.echo(json.dumps(report_json(report)))
     else:

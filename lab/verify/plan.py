@@ -6,7 +6,7 @@ Which layer is the first to refuse decides what is left of an attempt:
   NetworkPolicies of both ends: no packet reaches a sidecar, so the trail has no record.
 - Where NetworkPolicies let one through (a node reaches its own pods), the sidecar's list refuses at
   the handshake, and reports it: one record.
-- What passes is decided by the evaluator: one record.
+- What passes is decided by the evaluator, or, where it is called itself, by its API: one record.
 
 So what is not allowed is tried twice: as the application would, and with the source's own SVID from
 the node of the destination's pod.
@@ -46,12 +46,20 @@ class Layer(StrEnum):
     """Who has the first word on an attempt, whatever it is."""
 
     EVALUATOR = "evaluator"
+    # The evaluator as its own doorkeeper: its sidecar has no part in what comes in.
+    API = "api"
     HANDSHAKE = "handshake"
     NETWORK_POLICY = "NetworkPolicy"
     NO_LISTENER = "sidecar without listener"
     DNS = "DNS"
     TUNNEL = "waiting for the tunnel"
 
+
+_PASSING = (Layer.EVALUATOR, Layer.API)
+_RECORDING = (*_PASSING, Layer.HANDSHAKE)
+
+# The evaluator speaks to whom it refuses.
+_FORBIDDEN = 403
 
 # How a call fails (words of ``lab.services.dialing``) where a layer refuses it.
 _REFUSALS: Mapping[Layer, frozenset[str]] = {
@@ -94,8 +102,8 @@ class Attempt:
 
     @property
     def passes(self) -> bool:
-        """Whether it gets an answer if all is right."""
-        return self.layer is Layer.EVALUATOR
+        """Whether it reaches whom it dials if all is right."""
+        return self.layer in _PASSING and self.way is not Way.IDENTITY
 
     @property
     def waits(self) -> bool:
@@ -104,7 +112,7 @@ class Attempt:
 
     def expected(self, origin: Origin) -> Expected | None:
         """The one record that it should leave, if its layer leaves any."""
-        if self.layer not in (Layer.EVALUATOR, Layer.HANDSHAKE):
+        if self.layer not in _RECORDING:
             return None
         verdict = Verdict.ALLOW if self.passes else Verdict.DENY
         entry = Entry(
@@ -126,6 +134,8 @@ def surprise(attempt: Attempt, answer: Json) -> str | None:
         if not answer["ok"]:
             return f"should pass, and was refused: {_how(answer)}"
         return None if _is_whom(attempt, said) else f"somebody else answered: {said!r}"
+    if attempt.layer is Layer.API and isinstance(said, dict) and said["status"] == _FORBIDDEN:
+        return None
     if answer["ok"] or said:
         return f"should be refused, and {said!r} came back"
     if how in _REFUSALS[attempt.layer]:
@@ -185,7 +195,7 @@ class Plan:
         decision = self._decision(source, destination, port)
         layer = self._first_layer(source, destination, decision)
         for way, host in _hosts(source.service, destination.service):
-            question = self._question(destination.service, port, passes=layer is Layer.EVALUATOR)
+            question = self._question(destination.service, port, passes=layer in _PASSING)
             question["host"] = host
             yield Attempt(source, destination, port, way, host, layer, decision, question)
 
@@ -193,26 +203,27 @@ class Plan:
         self, source: EffectiveService, destination: EffectiveService, port: Port
     ) -> Iterator[Attempt]:
         decision = self._decision(source, destination, port)
-        called = destination.service
         if (
             decision.verdict is Verdict.ALLOW
             or destination.phase is not Phase.ENFORCE
             or not self._is_here(destination)
             or not self._is_here(source)
-            or ends_own_tls(called, self._effective.mesh)
         ):
             return
-        sni = server_name(port.port, called.name, called.namespace, called.cluster)
-        question = {
-            "mode": "raw",
-            "port": port.port,
-            # Whoever speaks first must not do so here; all others are asked.
-            "send": "" if port.protocol is Protocol.TCP else "GET / HTTP/1.1\r\n\r\n",
-            "timeout": _PATIENCE,
-            "tls": {"serverName": sni, "alpn": [ALPN]},
-        }
-        way, layer = Way.IDENTITY, Layer.HANDSHAKE
+        layer, question = self._refused(destination.service, port)
+        way = Way.IDENTITY
         yield Attempt(source, destination, port, way, "", layer, decision, question)
+
+    def _refused(self, called: Service, port: Port) -> tuple[Layer, Json]:
+        """Who refuses a name that is not on the list, and what is asked of it."""
+        sni = server_name(port.port, called.name, called.namespace, called.cluster)
+        asked: Json = {"port": port.port, "timeout": _PATIENCE, "tls": {"serverName": sni}}
+        if ends_own_tls(called, self._effective.mesh):
+            return Layer.API, asked | {"mode": "http"}
+        asked["tls"]["alpn"] = [ALPN]
+        # Whoever speaks first must not do so here; all others are asked.
+        send = "" if port.protocol is Protocol.TCP else "GET / HTTP/1.1\r\n\r\n"
+        return Layer.HANDSHAKE, asked | {"mode": "raw", "send": send}
 
     def _decision(
         self, source: EffectiveService, destination: EffectiveService, port: Port
@@ -230,12 +241,18 @@ class Plan:
         if self._gateway in (source.service.name, destination.service.name):
             return Layer.TUNNEL
         if decision.verdict is Verdict.ALLOW:
-            return Layer.EVALUATOR if self._is_here(destination) else Layer.TUNNEL
+            return self._deciding(destination) if self._is_here(destination) else Layer.TUNNEL
         if any(grant.destination is destination.service for grant in source.upstreams):
             return Layer.NO_LISTENER
         if not self._is_here(destination):
             return Layer.DNS
-        return Layer.NETWORK_POLICY if destination.phase is Phase.ENFORCE else Layer.EVALUATOR
+        if destination.phase is Phase.ENFORCE:
+            return Layer.NETWORK_POLICY
+        return self._deciding(destination)
+
+    def _deciding(self, destination: EffectiveService) -> Layer:
+        is_evaluator = ends_own_tls(destination.service, self._effective.mesh)
+        return Layer.API if is_evaluator else Layer.EVALUATOR
 
     def _question(self, called: Service, port: Port, *, passes: bool) -> Json:
         """What its clients would ask; in vain, what is enough to make it speak."""

@@ -30,7 +30,8 @@ from lab.verify.plan import (
 from lab.verify.trail import Record
 from zt.effective import EffectiveService
 
-_AT_ONCE = 24
+# Most of them wait for an answer that does not come.
+_AT_ONCE = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether there was an answer."""
-        return bool(self.answer.get("ok"))
+        """Whether it was let in; a refusal in words is an answer as well."""
+        return bool(self.answer.get("ok")) and (self.attempt.passes or self.surprise is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def test_each_attempt_is_as_decide_has_it(policy: Policy, attempts: tuple[Attemp
         ).verdict
         assert attempt.passes <= (verdict is Verdict.ALLOW)
         if verdict is Verdict.ALLOW:
-            assert attempt.layer in (Layer.EVALUATOR, Layer.TUNNEL)
+            assert attempt.layer in (Layer.EVALUATOR, Layer.API, Layer.TUNNEL)
 
 
 def test_what_is_allowed_passes_by_both_names_and_is_recorded(
@@ -106,6 +106,21 @@ def test_what_is_not_is_dropped_without_a_record_and_refused_at_the_pod_with_one
     )
     tls = found[Way.IDENTITY].question["tls"]
     assert tls == {"serverName": "5432.postgres.hanzo.hanzo-k8s", "alpn": ["zt"]}
+
+
+def test_the_evaluator_is_its_own_doorkeeper(attempts: tuple[Attempt, ...]) -> None:
+    found = _of(attempts, "prometheus", "zt-policy-engine")
+    expected = found[Way.NAME].expected(Origin("prometheus-0", "hanzo-k8s-1"))
+    assert expected is not None
+    assert expected.entry.layer == "api"
+    refused = _of(attempts, "iam", "zt-policy-engine")
+    assert refused[Way.NAME].layer is Layer.NETWORK_POLICY
+    expected = refused[Way.IDENTITY].expected(NOWHERE)
+    assert expected is not None
+    assert (expected.entry.layer, expected.entry.verdict) == ("api", "DENY")
+    for status, what in ((403, type(None)), (200, str)):
+        answer = {"ok": True, "answer": {"status": status, "body": {}}}
+        assert isinstance(surprise(refused[Way.IDENTITY], answer), what)
 
 
 def test_names_of_other_namespaces(attempts: tuple[Attempt, ...]) -> None:
