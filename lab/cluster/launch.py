@@ -14,6 +14,7 @@ from lab.mesh.folders import write_private
 from lab.mesh.processes import Children
 from lab.nodes import launch as nodes_launch
 from lab.nodes import network as nodes_network
+from lab.nodes.limits import raise_limits
 from lab.nodes.model import nodes_of
 
 # A server that is only starting may take a connection and say nothing.
@@ -58,6 +59,7 @@ def _launch_nodes(
     children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Speak
 ) -> None:
     say("step", "starting schedulers and nodes")
+    raise_limits()
     for cluster in clusters:
         children.start(programs.scheduler(layout, cluster))
         api, nodes = client(layout.kubeconfig(cluster.name)), nodes_of(layout, [cluster])

@@ -28,6 +28,9 @@ _COMMANDS = {
     "unshare": "util-linux",
     "mount": "mount",
 }
+# A kubelet gives up on a containerd that listens but is not ready yet. Whoever manages a machine's
+# services starts it again.
+_AGAIN = 'for _ in 1 2 3 4 5 6 7 8 9; do "$@" && exit; sleep 1; done; exit 1'
 _ROOT = Path(__file__).parents[2]
 
 
@@ -66,7 +69,7 @@ def _kubelet(node: Node) -> tuple[str, ...]:
         "hostname-override": node.name,
         "node-ip": str(node.address),
     }
-    return (str(tool(KUBELET)), *_options(options))
+    return ("sh", "-c", _AGAIN, KUBELET, str(tool(KUBELET)), *_options(options))
 
 
 def _proxy(node: Node) -> tuple[str, ...]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.cluster import controlplane
-from lab.cluster.model import LabError
+from lab.cluster.model import LabError, Layout
 from lab.cluster.status import status
 from lab.mesh.processes import read_state
 from lab.nodes import cgroups
@@ -21,6 +23,7 @@ from tests.lab.nodes.site import Site, begin, quiet, ready, run, serving
 
 pytestmark = pytest.mark.timeout(1800)
 
+ROOT = Path(__file__).parents[3]
 POD = "/api/v1/namespaces/default/pods/kept"
 
 
@@ -71,6 +74,9 @@ def test_what_dies_is_told_of_and_started_again(alone: Site) -> None:
     assert eventually(lambda: not ended(alone))
     assert eventually(lambda: ready(api, "kept").containers["main"] != container)
     assert run(ready(api, "kept"), "cat", "/srv/name") == "kept\n"
+    # As after a machine's start: a kubelet would wait seconds for each that is left.
+    groups = [path for each in cgroups.existing(alone.layout) for path in each.rglob(container)]
+    assert groups == []
 
 
 def test_killed_without_a_word_it_is_cleaned_up(alone: Site) -> None:
@@ -88,6 +94,30 @@ def test_killed_without_a_word_it_is_cleaned_up(alone: Site) -> None:
     assert processes(folder) == {}
     assert cgroups.existing(alone.layout) == ()
     assert not folder.exists()
+
+
+def test_killed_while_its_nodes_start_it_is_cleaned_up(tmp_path: Path) -> None:
+    folder, before = tmp_path / "lab", links()
+    program = (
+        "import pathlib, sys\n"
+        "from tests.lab.nodes.site import quiet\n"
+        "from tests.lab.nodes.conftest import CLUSTERS\n"
+        "from lab.cluster.controlplane import up\n"
+        "up(pathlib.Path(sys.argv[1]), CLUSTERS[1:], quiet, nodes=True)"
+    )
+    try:
+        with subprocess.Popen([sys.executable, "-c", program, folder], cwd=ROOT) as child:
+            assert eventually(
+                lambda: any("lab.nodes.init" in p for p in processes(folder).values())
+            )
+            for pid in processes(folder):
+                os.kill(pid, signal.SIGKILL)
+            child.wait()
+    finally:
+        assert controlplane.down(folder)
+    assert traces(folder) == []
+    assert cgroups.existing(Layout(folder)) == ()
+    assert links() == before
 
 
 def test_where_nodes_cannot_see_their_files_none_is_started() -> None:
