@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import logging
 import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 
 from cryptography import x509
 
+from engine.again import for_ever
 from engine.kubernetes.client import (
     CONFLICT,
     NOT_FOUND,
@@ -124,29 +124,26 @@ def _certificates(hook: Json) -> Certificates | None:
 
 def keep(keeper: Keeper, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
     """Keep it for ever; what breaks is tried again, at longer intervals."""
-    pause = _LOOK
     said = ""
-    while True:
+
+    def step() -> bool:
+        nonlocal said
+        problem, went_well = "", True
         try:
             keeper.step()
         except (KubernetesError, OSError, ValueError) as error:
-            pause, problem = _pause_after(error, pause), _sentence(keeper, error)
+            # An object that is not there may be made at any moment, and pods then wait for its CA.
+            problem, went_well = _sentence(keeper, error), _is_missing(error)
             if problem != said:
                 _log.warning("%s", problem)
-        else:
-            pause, problem = _LOOK, ""
         said = problem
-        # So that not all replicas look in the same moment.
-        sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        return went_well
+
+    for_ever(step, _LOOK, _LONGEST, sleep)
 
 
 def _is_missing(error: Exception) -> bool:
     return isinstance(error, KubernetesError) and error.status == NOT_FOUND
-
-
-def _pause_after(error: Exception, pause: float) -> float:
-    """An object that is not there may be made at any moment, and pods then wait for its CA."""
-    return _LOOK if _is_missing(error) else min(2 * pause, _LONGEST)
 
 
 def _sentence(keeper: Keeper, error: Exception) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from engine.again import for_ever
 from engine.files import write_whole
 from engine.identity import own_identity, trust_domain_of
 from engine.kubernetes.client import GONE, Json, Kubernetes, KubernetesError, in_cluster
@@ -212,9 +212,8 @@ class Watch:
 
 def follow(watch: Watch, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
     """Follow the pods for ever; what breaks is tried again, at longer intervals."""
-    pause = _SHORTEST
-    while True:
-        begun = time.monotonic()
+
+    def step() -> bool:
         try:
             watch.step()
         except KubernetesError as error:
@@ -222,10 +221,9 @@ def follow(watch: Watch, sleep: Callable[[float], None] = time.sleep) -> NoRetur
                 _log.warning("pods are as they were last known: %s", error)
         except OSError as error:
             _log.error("pods are as they were last known: %s", error)
-        steady = time.monotonic() - begun > _LONGEST
-        pause = _SHORTEST if steady else min(2 * pause, _LONGEST)
-        # So that not all replicas come back in the same moment.
-        sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        return False  # a watch that ends is only good if it was long
+
+    for_ever(step, _SHORTEST, _LONGEST, sleep)
 
 
 def run(settings: Settings) -> int:

@@ -7,7 +7,6 @@ is away the last one stays in use, until it ends by itself.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NoReturn
 
 import grpc
 
+from engine.again import for_ever
 from engine.settings import Settings
 from engine.spire.messages import METADATA, METHOD, REQUEST, MessageError, given_in
 from engine.spire.status import write_problem
@@ -126,9 +126,8 @@ def _reason(error: grpc.RpcError, socket: Path) -> AgentError:
 
 def follow(follower: Follower, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
     """Follow the agent for ever; what breaks is tried again, at longer intervals."""
-    pause = _SHORTEST
-    while True:
-        begun = time.monotonic()
+
+    def step() -> bool:
         try:
             follower.step()
         except AgentError as error:
@@ -136,10 +135,9 @@ def follow(follower: Follower, sleep: Callable[[float], None] = time.sleep) -> N
                 follower.say(str(error))
         except (MessageError, SvidError) as error:
             follower.say(str(error))
-        steady = time.monotonic() - begun > _LONGEST
-        pause = _SHORTEST if steady else min(2 * pause, _LONGEST)
-        # So that not all replicas come back in the same moment.
-        sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        return False  # a call that ends is only good if it was long
+
+    for_ever(step, _SHORTEST, _LONGEST, sleep)
 
 
 def run(settings: Settings) -> int:
