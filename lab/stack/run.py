@@ -10,6 +10,7 @@ from pulumi import automation
 from pulumi.automation import EngineEvent, OpType
 
 from lab.stack.changes import Change, changes, messages
+from lab.stack.ended import ended
 from zt.memory import collector_paused
 
 OnEvent = Callable[[EngineEvent], None]
@@ -40,7 +41,7 @@ def preview(stack: automation.Stack) -> Outcome:
     Raises:
         automation.CommandError: if the program or the engine refuses.
     """
-    return _timed(lambda heard: stack.preview(on_event=heard, color="never"))
+    return _timed(stack, lambda heard: stack.preview(on_event=heard, color="never"))
 
 
 def up(stack: automation.Stack, on_event: OnEvent | None = None) -> Outcome:
@@ -49,7 +50,7 @@ def up(stack: automation.Stack, on_event: OnEvent | None = None) -> Outcome:
     Raises:
         automation.CommandError: if something can't be made; what was made is in the state.
     """
-    return _timed(lambda heard: stack.up(on_event=heard, color="never"), on_event)
+    return _timed(stack, lambda heard: stack.up(on_event=heard, color="never"), on_event)
 
 
 def refresh(stack: automation.Stack) -> Outcome:
@@ -58,7 +59,7 @@ def refresh(stack: automation.Stack) -> Outcome:
     Raises:
         automation.CommandError: if it can't be read.
     """
-    return _timed(lambda heard: stack.refresh(on_event=heard, color="never"))
+    return _timed(stack, lambda heard: stack.refresh(on_event=heard, color="never"))
 
 
 def destroy(stack: automation.Stack) -> Outcome:
@@ -67,26 +68,31 @@ def destroy(stack: automation.Stack) -> Outcome:
     Raises:
         automation.CommandError: if something can't be deleted; the rest stays in the state.
     """
-    return _timed(lambda heard: stack.destroy(on_event=heard, color="never"))
+    return _timed(stack, lambda heard: stack.destroy(on_event=heard, color="never"))
 
 
-def _timed(command: Callable[[OnEvent], object], on_event: OnEvent | None = None) -> Outcome:
+def _timed(
+    stack: automation.Stack,
+    command: Callable[[OnEvent], object],
+    on_event: OnEvent | None = None,
+) -> Outcome:
     events: list[EngineEvent] = []
     # The Automation API asks for outputs and history afterwards, the command line doesn't.
-    ended = began = time.monotonic()
+    last = began = time.monotonic()
 
     def heard(event: EngineEvent) -> None:
-        nonlocal ended
-        ended = time.monotonic()
+        nonlocal last
+        last = time.monotonic()
         events.append(event)
         if on_event is not None:
             on_event(event)
 
-    with collector_paused():  # the program switches it off, for it has a process that ends with it
+    # The program stops the collector, as if its process ended with it.
+    with collector_paused(), ended(stack):
         command(heard)
     summaries = [event.summary_event for event in events if event.summary_event is not None]
     counts = summaries[-1].resource_changes if summaries else {}
-    return Outcome(changes(events), _counts(counts), messages(events), ended - began)
+    return Outcome(changes(events), _counts(counts), messages(events), last - began)
 
 
 def _counts(found: Mapping[OpType, int]) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """An engine with state of its own for each test, and the provider that it attaches to."""
 
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,23 +14,6 @@ from lab.tools.build import tool
 from tests.lab.pulumi.small import PROJECT, admin, team
 
 Open = Callable[[Program], automation.Stack]
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A refused run leaves Pulumi's loop and socket to the collector: no fault of ours."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(
-                pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-            )
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    """So that no later test finds them."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture
