@@ -23,6 +23,7 @@ from typing import Any
 from lab.cluster.client import MERGE, Client
 from lab.cluster.controlplane import running
 from lab.cluster.model import LabError, Layout
+from lab.commands import alone, teller
 from lab.faults.site import Site
 from lab.faults.tally import percentile
 from lab.nodes.pods import Pod, pods, process_of
@@ -79,7 +80,8 @@ def main(arguments: list[str]) -> int:
         running(state)
         site = Site(Layout(state.absolute()), CLUSTER)
         memory = tuple(_resident(pid) for pid in _sidecars(site.pods().values()))
-        with _plain(site) as plain, callers() as dialers:
+        say = teller(as_json=True)
+        with alone(site.layout.policies, say), _plain(site) as plain, callers() as dialers:
             figures = _rounds(_sides(site, plain, dialers))
             _starts(site, figures)
     except LabError as error:

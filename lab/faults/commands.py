@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,13 @@ from rich.console import Console
 
 from lab.cluster.controlplane import running
 from lab.cluster.model import LabError, Layout
-from lab.commands import FAILED, as_json_option, one_sentence, state_option, teller
+from lab.commands import FAILED, alone, as_json_option, one_sentence, state_option, teller
 from lab.faults import change as changes
 from lab.faults import rotation
 from lab.faults.kinds import KINDS, Kind
+from lab.faults.report import Outcome, show
 from lab.faults.report import as_json as report_json
 from lab.faults.report import page as report_page
-from lab.faults.report import show
 from lab.faults.run import Recorded, run
 from lab.faults.site import Site
 from lab.faults.tally import Edge
@@ -67,9 +67,12 @@ def faults(  # noqa: PLR0913 - an option each
       zt lab faults --only evaluators --only node
     """  # noqa: D301
     site, say = site_of(state, cluster), teller(as_json=as_json)
-    with trail(site) as recorded:
-        outcomes = run(site, _chosen(names, short=short), recorded, say)
-    found = report_json(outcomes)
+    outcomes: list[Outcome] = []
+    with alone(site.layout.policies, say), trail(site) as recorded:
+        for kind in _chosen(names, short=short):
+            with _survived(kind, say):
+                outcomes.append(run(site, kind, recorded, say))
+    found = report_json(outcomes, wanted=len(_chosen(names, short=short)))
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -96,7 +99,9 @@ def rotate(*, state: Path, cluster: str, minutes: float, as_json: bool) -> None:
       zt lab rotate
       zt lab rotate --minutes 3 --json
     """  # noqa: D301
-    found = rotation.run(site_of(state, cluster), minutes, teller(as_json=as_json))
+    site, say = site_of(state, cluster), teller(as_json=as_json)
+    with alone(site.layout.policies, say):
+        found = rotation.run(site, minutes, say)
     if as_json:
         click.echo(json.dumps(rotation.as_json(found)))
     else:
@@ -117,13 +122,24 @@ def change(*, state: Path, cluster: str, as_json: bool) -> None:
     Exit code 1 if it takes longer than the documentation says, or cuts what it should not. Example:
       zt lab change --json
     """  # noqa: D301
-    found = changes.run(site_of(state, cluster), teller(as_json=as_json))
+    site, say = site_of(state, cluster), teller(as_json=as_json)
+    with alone(site.layout.policies, say):
+        found = changes.run(site, say)
     if as_json:
         click.echo(json.dumps(changes.as_json(found)))
     else:
         changes.show(Console(), found)
     if found.surprises:
         raise SystemExit(FAILED)
+
+
+@contextmanager
+def _survived(kind: Kind, say: Callable[[str], None]) -> Iterator[None]:
+    """What could not be tried is said, and what comes after it is tried all the same."""
+    try:
+        yield
+    except (LabError, OSError) as error:
+        say(f"{kind.title}: could not be tried: {error}")
 
 
 def site_of(state: Path, cluster: str) -> Site:

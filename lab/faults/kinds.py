@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from components.audit.in_cluster import SERVICE as AUDIT_DATABASE
 from lab.cluster import programs as control_plane
@@ -22,6 +24,7 @@ from zt.wellknown import SPIRE_NAMESPACE
 
 # Seconds that a program of the lab stays dead; containers are started again by their kubelet.
 _DOWN = 10.0
+_PAUSE = 0.5
 _SYSTEM = "kube-system"
 
 
@@ -68,6 +71,7 @@ class Broken:
 
     site: Site
     target: Target
+    at: datetime
     containers: Mapping[tuple[str, str], str] = field(default_factory=dict)
     programs: dict[str, Identity] = field(default_factory=dict)
 
@@ -84,7 +88,7 @@ class Broken:
     def _nodes_are_ready(self) -> bool:
         api = self.site.api
         return api_is_ready(api) and all(
-            node_is_ready(api.get(f"/api/v1/nodes/{name}")) for name in self.target.nodes
+            _is_heard(api.get(f"/api/v1/nodes/{name}"), self.at) for name in self.target.nodes
         )
 
     def _pods_are_ready(self) -> bool:
@@ -109,7 +113,7 @@ def break_it(site: Site, target: Target) -> Broken:
         for container, identity in running[name].containers.items()
         if target.nodes or (name, container) in target.containers
     }
-    broken = Broken(site, target, before)
+    broken = Broken(site, target, datetime.now(UTC), before)
     for pod, container in target.containers:
         site.kill_container(pod, container)
     for name in target.programs:
@@ -124,8 +128,18 @@ def await_back(broken: Broken, patience: float, meanwhile: Callable[[], None]) -
         if time.monotonic() > deadline:
             return False
         meanwhile()
-        time.sleep(0.1)
+        time.sleep(_PAUSE)
     return True
+
+
+def _is_heard(node: Any, since: datetime) -> bool:  # noqa: ANN401 - an object of the API
+    """Whether a node's kubelet has said since then that it is ready: the API remembers long."""
+    heard = (
+        datetime.fromisoformat(item["lastHeartbeatTime"])
+        for item in node["status"]["conditions"]
+        if item["type"] == "Ready"
+    )
+    return node_is_ready(node) and max(heard) > since
 
 
 # --- What to break --------------------------------------------------------------------------------

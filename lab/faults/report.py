@@ -66,10 +66,12 @@ class Outcome:
         return tuple(found)
 
 
-def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The report for programs."""
+def as_json(outcomes: Sequence[Outcome], wanted: int | None = None) -> dict[str, Any]:
+    """The report for programs; ``wanted`` is how many faults there should have been."""
+    missing = 0 if wanted is None else wanted - len(outcomes)
     return {
-        "held": not any(item.surprises for item in outcomes),
+        "held": not missing and not any(item.surprises for item in outcomes),
+        "not_tried": missing,
         "passed": sum(item.seen.passed for item in outcomes),
         "lost": sum(sum(item.lost.values()) for item in outcomes),
         "faults": [_fault_json(item) for item in outcomes],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,18 +38,12 @@ class Recorded(Protocol):
         """
 
 
-def run(
-    site: Site, kinds: Iterable[Kind], recorded: Recorded, report: Report
-) -> tuple[Outcome, ...]:
-    """Break one thing after the other.
+def run(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outcome:
+    """Break something under traffic, and wait until it is over.
 
     Raises:
-        LabError: if traffic is not steady before, or something can't be broken.
+        LabError: if traffic is not steady before, or it can't be broken.
     """
-    return tuple(_broken(site, kind, recorded, report) for kind in kinds)
-
-
-def _broken(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outcome:
     target, expected, began = kind.choose(site), EXPECTATIONS[kind.name], datetime.now(UTC)
     with running(site.dial, site.flows()) as traffic:
         if not until_steady(traffic, _QUIET, _PATIENCE):
@@ -60,6 +54,8 @@ def _broken(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outco
         _stay_down(site, kind)
         is_back = await_back(broken, expected.back * _LONGER, traffic.begin)
         injury = Injury(target.touched, at, time.time() if is_back else None)
+        if kind.down:
+            site.revive()  # who ended because of it, and later
         steady = until_steady(traffic, _QUIET, _PATIENCE)
         seen = tally(traffic.end())
     outcome = Outcome(

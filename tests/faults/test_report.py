@@ -20,7 +20,7 @@ def outcome(*, passed: int = 0, recorded: int = 10, steady: bool = True) -> Outc
         title="one evaluator",
         target="hanzo/zt-policy-engine-0 (zt)",
         down=0.0,
-        expected=EXPECTATIONS["evaluator"],
+        expected=EXPECTATIONS["evaluators"],
         injury=Injury(frozenset({"hanzo/zt-policy-engine-0"}), 100.0, 104.25),
         seen=Tally(20, failed, 30, (), 15, passed, {EDGE: 10}),
         recorded={EDGE: recorded},
@@ -40,6 +40,7 @@ def test_a_report_that_held_says_so() -> None:
 def test_what_passed_or_was_lost_or_did_not_recover_did_not_hold() -> None:
     assert as_json([outcome(), outcome(passed=1)])["passed"] == 1
     assert as_json([outcome(recorded=7)])["lost"] == 3
+    assert not as_json([outcome()], wanted=2)["held"]
     for odd in (outcome(passed=1), outcome(recorded=7), outcome(steady=False)):
         assert not as_json([odd])["held"]
 

