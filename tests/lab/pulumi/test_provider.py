@@ -1,5 +1,7 @@
 """The stand-in does to an API server what the program needs of the official provider."""
 
+import asyncio
+import gc
 from pathlib import Path
 
 import httpx
@@ -179,6 +181,17 @@ def test_a_secret_is_no_plain_text_in_the_state(
     for text in texts:
         assert "correct horse" not in text
         assert "Y29ycmVjdCBob3JzZQ" not in text
+
+
+def test_a_refused_run_leaves_no_loop_to_the_collector(open_small: Open, tmp_path: Path) -> None:
+    """It would end some later test, of something else, with a warning."""
+    nowhere = tmp_path / "nowhere"
+    stack = open_small(small(nowhere, config_map("hanzo")))
+    with pytest.raises(automation.CommandError, match="no kubeconfig"):
+        up(stack)
+    gc.collect()
+    found = [item for item in gc.get_objects() if isinstance(item, asyncio.AbstractEventLoop)]
+    assert [loop for loop in found if not loop.is_closed()] == []
 
 
 def test_what_the_api_server_warns_of_is_kept(
