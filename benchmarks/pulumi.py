@@ -10,9 +10,10 @@ compiler's are within. The lab's stand-in serves the Kubernetes provider, a Pyth
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from zt.model import Rule, Service
 
 STACKS = ("hanzo-k8s", "lux-k8s", "lab-hanzo-k8s", "lab-lux-k8s")
 SOURCES = {"hanzo-k8s": "hanzo-k8s/hanzo/chat", "lux-k8s": "lux-k8s/lux/validator"}
-GENERATED_STACK = "lab-hanzo-k8s"
+GENERATED, GENERATED_STACK = "generated", "lab-hanzo-k8s"
 GENERATED_SERVICES, GENERATED_RULES = 300, 600
 TARGET_PREVIEW, TARGET_RULE = 10.0, 15.0
 MOST_RESOURCES = 300
@@ -70,13 +71,15 @@ class Case:
     destination: tuple[str, int]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures; 1 where a target is missed, 2 where they can't be taken."""
+    wanted = _options().parse_args(arguments).only or [*STACKS, GENERATED]
     with tempfile.TemporaryDirectory(prefix="zt-pulumi-") as name:
         folder = Path(name)
         try:
             with control_planes(folder / "lab", load_policy(POLICIES).mesh.clusters) as planes:
-                figures = [_measured(case, planes, folder) for case in _cases(folder)]
+                cases = [_case(name, folder) for name in dict.fromkeys(wanted)]
+                figures = [_measured(case, planes, folder) for case in cases]
         except LabError as error:
             sys.stderr.write(f"{error}\n")
             return 2
@@ -84,15 +87,30 @@ def main() -> int:
     return int(any(item.missed for item in figures))
 
 
-def _cases(folder: Path) -> Iterator[Case]:
-    for stack in STACKS:
-        policies = copied(folder / "policies" / stack)
-        source = SOURCES[stack.removeprefix("lab-")]
-        yield Case(stack, stack, policies, source, ("hanzo-k8s/hanzo/iam", 8000))
-    title = f"{GENERATED_SERVICES} services, {GENERATED_RULES} rules"
-    policies = _generated(copied(folder / "policies" / "generated"))
-    first, last = _place(0), _place(GENERATED_SERVICES - 1)
-    yield Case(title, GENERATED_STACK, policies, first, (last, PORTS[0]))
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pulumi",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*STACKS, GENERATED],
+        metavar="STACK",
+        help=f"measure this alone: {', '.join(STACKS)} or {GENERATED}; may be given several times",
+    )
+    return parser
+
+
+def _case(name: str, folder: Path) -> Case:
+    policies = copied(folder / "policies" / name)
+    if name == GENERATED:
+        title = f"{GENERATED_SERVICES} services, {GENERATED_RULES} rules"
+        first, last = _place(0), _place(GENERATED_SERVICES - 1)
+        return Case(title, GENERATED_STACK, _generated(policies), first, (last, PORTS[0]))
+    source = SOURCES[name.removeprefix("lab-")]
+    return Case(name, name, policies, source, ("hanzo-k8s/hanzo/iam", 8000))
 
 
 def _measured(case: Case, planes: Mapping[str, ControlPlane], folder: Path) -> Figures:
@@ -106,7 +124,7 @@ def _measured(case: Case, planes: Mapping[str, ControlPlane], folder: Path) -> F
             environment=provider.environment,
         )
         adopt = {"kubeconfig": str(kubeconfig), "context": None}
-        over = {"kubernetes": {"adopt": adopt, "create": None}, "policies": str(case.policies)}
+        over = {"kubernetes": {"adopt": adopt}, "policies": str(case.policies)}
         stack = opened(case.stack, engine, over)
         try:
             return _run(case, stack)
