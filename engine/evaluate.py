@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from engine.locate import Locations
-from engine.policy.table import Snapshot
+from engine.policy.table import Ruling, Snapshot
 from zt.decide import Reason, Verdict
 from zt.effective import EXTERNAL
 from zt.model import Phase
@@ -76,9 +76,15 @@ class Answer(NamedTuple):
 
 def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
     """Answer a request."""
-    source, destination, port, _, _, _, objection, _ = request
+    ruling = snapshot.table.rule(request.source or "", request.destination or "", request.port)
+    return answer_of(ruling, snapshot, locations, request)
+
+
+def answer_of(ruling: Ruling, snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
+    """The answer to a request that the snapshot's table has ruled on."""
+    _, destination, _, _, _, _, objection, _ = request
     table = snapshot.table
-    would_be, rule, reason, caller, called = table.rule(source or "", destination or "", port)
+    would_be, rule, reason, caller, called = ruling
     # A call to the outside is enforced by the source's own sidecar.
     outward = destination is not None and destination.startswith(EXTERNAL)
     phase = table.phases[caller if outward else called] or _ENFORCE

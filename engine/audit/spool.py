@@ -20,7 +20,6 @@ from zlib import crc32
 
 from engine.audit.layout import (
     BODY,
-    FRAME,
     HEADER,
     MAX_BODY,
     MAX_LATENCY,
@@ -34,10 +33,9 @@ from engine.audit.layout import (
 _PATIENCE = 0.05  # seconds for a segment that is just being made
 _RETRY = 0.1  # seconds until a segment is tried again for which there was no room
 
-_EXTRA = BODY.size
 _HEADER = HEADER.size
 _FAR = (1 << 63) - 1
-_pack_frame = FRAME.pack
+_pack_header = HEADER.pack
 _pack_body = BODY.pack
 
 _log = logging.getLogger(__name__)
@@ -132,13 +130,13 @@ class Spool:
         """
         sequence = self._sequence + 1
         try:
-            checksum = crc32(outcome, crc32(_pack_body(sequence, time_us, latency_us)))
+            body = _pack_body(sequence, time_us, latency_us) + outcome
         except struct.error:
             return self._append_clipped(outcome, time_us, latency_us)
-        size = len(outcome) + _EXTRA
+        size = len(body)
         if size > MAX_BODY:
             raise OSError(errno.EMSGSIZE, f"a record of {size} bytes is too long")
-        frame = _pack_frame(size, checksum, sequence, time_us, latency_us) + outcome
+        frame = _pack_header(size, crc32(body)) + body
         size += _HEADER
         offset = self._offset
         if offset + size > self._room:

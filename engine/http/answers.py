@@ -12,15 +12,26 @@ import orjson
 
 from engine.audit.outcome import id_prefix, id_rest
 from engine.decider import Decider, Prepared
-from engine.evaluate import Request
+from engine.evaluate import Answer, Request
 from engine.http.callers import Action, Caller, allowed, reason_of
 from engine.http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused
-from engine.http.questions import LAYER, about, constant, parse, parse_batch
+from engine.http.questions import LAYER, about, constant, parse, parse_batch, usual
 
 # Answers that are remembered while policy and locations stay: an attacker must not grow it, and
 # what is in the processor's caches answers sooner than more of it would.
 _REMEMBERED = 1 << 12
+# Places for marks of questions that were asked before. Most questions that are asked once are never
+# asked again, and to remember those would cost as much as to answer them.
+_MARKS = 1 << 16
+_MARK = 1 << 8
+_DIGEST = _MARKS * _MARK - 1
+_LATENCY = b'","latency_us":%d}'
+_QUICK = 1000
+_LATENCIES = [_LATENCY % latency for latency in range(_QUICK)]
+_LAST = [b"%02x" % number for number in range(256)]
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_SHORT = 1 << 10
+_HEADS = [_OK % length for length in range(_SHORT)]
 _SERVED = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
 _PHRASES = {
     400: b"Bad Request",
@@ -70,6 +81,9 @@ class Answerer:
         self._view: object = None
         # By the body of a question: most callers write the same question in the same way.
         self._known: dict[bytes, _Known] = {}
+        self._marks = bytearray(_MARKS)
+        # What the IDs of 256 records in turn have in common.
+        self._block, self._in_block = -1, b""
         self._identified = b',"decisionId":"' + id_prefix(decider.spool.writer).encode()
 
     def one(self, body: bytes, caller: Caller, settled: Callable[[], None]) -> bytes | Pending:
@@ -77,7 +91,7 @@ class Answerer:
         started = perf_counter_ns()
         try:
             known = self._remembered(body)
-            request = known.prepared.request if known else parse(body)
+            request = known.prepared.request if known else self._read(body)
             if not caller.local and (problem := self._objection(caller, [request])):
                 return problem_response(problem)
             told = self._tell(known or self._learn(body, request), started)
@@ -132,27 +146,45 @@ class Answerer:
             self._view, self._known = self._decider.view, {}
         return self._known.get(body)
 
+    def _read(self, body: bytes) -> Request:
+        table = self._decider.view.snapshot.table
+        return (usual(body, table.numbers) if table.plain else None) or parse(body)
+
     def _learn(self, body: bytes, request: Request) -> _Known:
+        """The answer to a question, which is remembered if it was asked before."""
+        known = self._answer(request)
+        place, mark = divmod(hash(body) & _DIGEST, _MARK)
+        if self._marks[place] != mark:
+            self._marks[place] = mark
+            return known
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        known = self._known[body] = self._answer(request)
+        self._known[body] = known
         return known
 
     def _answer(self, request: Request) -> _Known:
+        plain = self._decider.view.snapshot.table.plain
         prepared = self._decider.prepare(request, LAYER)
-        beginning = orjson.dumps(constant(prepared.answer))[:-1] + self._identified
+        beginning = beginning_of(prepared.answer, plain=plain) + self._identified
         return _new(_Known, (prepared, beginning))
 
     def _json(self, told: _Told, *, safe: bool) -> bytes:
         """The JSON of an answer; one whose record is not there, or not safe, is refused."""
         known, sequence, latency_us = told
         if sequence and safe:
-            return known.beginning + id_rest(sequence) + b'","latency_us":%d}' % latency_us
-        refused = orjson.dumps(constant(known.prepared.refused))[:-1]
+            latency = _LATENCIES[latency_us] if latency_us < _QUICK else _LATENCY % latency_us
+            return known.beginning + self._rest_of_id(sequence) + latency
+        refused = beginning_of(known.prepared.refused, plain=False)
         if not sequence:
             return refused + b',"decisionId":null,"latency_us":%d}' % latency_us
-        identified = refused + self._identified + id_rest(sequence)
-        return identified + b'","latency_us":%d}' % latency_us
+        return refused + self._identified + self._rest_of_id(sequence) + _LATENCY % latency_us
+
+    def _rest_of_id(self, sequence: int) -> bytes:
+        """The end of a record's ID; most of it is that of the one before."""
+        block = sequence >> 8
+        if block != self._block:
+            self._block, self._in_block = block, id_rest(sequence)[:-2]
+        return self._in_block + _LAST[sequence & 0xFF]
 
     def _wait(
         self, last: int, settled: Callable[[], None], response: Callable[[bool], bytes]
@@ -172,7 +204,18 @@ class Answerer:
 
 
 def _ok(body: bytes) -> bytes:
-    return _OK % len(body) + body
+    length = len(body)
+    return (_HEADS[length] if length < _SHORT else _OK % length) + body
+
+
+def beginning_of(answer: Answer, *, plain: bool) -> bytes:
+    """The beginning of an answer's JSON; ``plain``: its rule's name is in JSON as it is."""
+    if not plain:
+        return orjson.dumps(constant(answer))[:-1]
+    verdict, would_be, phase, _, rule, reason, revision, _, _ = answer
+    what = '{"decision":"', verdict, '","rule":"', rule, '","reason":"', reason
+    when = '","phase":"', phase, '","wouldBe":"', would_be, '","revision":"', revision, '"'
+    return "".join((*what, *when)).encode()
 
 
 def problem_response(problem: Problem) -> bytes:

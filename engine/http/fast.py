@@ -164,7 +164,11 @@ class Front(HttpToolsProtocol):
         """Answer what is complete in one write."""
         end = data.find(b"\r\n\r\n") + 4
         if self._heads.get(data[:end]) == len(data) - end and not self._asking:
-            self._say(self.answerer.one(data[end:], self.caller, self._send))
+            response = self.answerer.one(data[end:], self.caller, self._send)
+            if response.__class__ is bytes and not self._waiting and not self._closing:
+                self.transport.write(response)
+                return
+            self._say(response)
             self._write()
         else:
             self._parse(data, end)

@@ -6,7 +6,9 @@ The protocol that answers most questions and the application that answers the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeGuard
 
@@ -29,10 +31,39 @@ FIELDS = ("source", "destination", "port", "pod", "node", "operator", "agent")
 BATCH = "requests"
 
 _PLAIN = {"source", "destination", "port"}
+# A usual question between its quotes, without source, destination and port; what follows them.
+_USUAL = (
+    ["{", "source", ":", ",", "destination", ":", ",", "port"],
+    ["{", "source", ": ", ", ", "destination", ": ", ", ", "port"],
+)
+_USUAL_PARTS = 11
+_PORT = re.compile(": ?([1-9][0-9]{0,4})}")
+_PORTS = 1 << 10  # that are remembered
+# Half the time that a named tuple's own constructor takes.
+_new = tuple.__new__
 _PREFIXES = (SCHEME, EXTERNAL)
 _BEHALF = {"operator": "subject", "agent": "clientId"}
 # More than anybody mends at once; a body of a megabyte could hold thousands.
 _MAX_FAULTS = 100
+
+
+def usual(body: bytes, parties: Container[str]) -> Request | None:
+    """The request of a question that is written as most are; ``None`` of any other.
+
+    Such a question holds the three fields in their order and no spaces but those of Python's own
+    JSON, and names two of ``parties``, whose names are in JSON as they are. It is read in half the
+    time that ``parse`` takes, which says the same of it.
+    """
+    if len(body) > TEXT_LIMIT or not body.isascii():
+        return None
+    parts = body.decode().split('"')
+    if len(parts) != _USUAL_PARTS:
+        return None
+    port = _port(parts.pop())
+    destination, source = parts.pop(7), parts.pop(3)
+    if port and parts in _USUAL and source in parties and destination in parties:
+        return _new(Request, (source, destination, port, None, None, None, None, None))
+    return None
 
 
 def parse(body: bytes) -> Request:
@@ -96,6 +127,14 @@ def constant(answer: Answer) -> dict[str, Any]:
         "wouldBe": answer.would_be,
         "revision": answer.revision,
     }
+
+
+@lru_cache(_PORTS)
+def _port(text: str) -> int:
+    """The port at the end of a usual question; 0 if it is none."""
+    found = _PORT.fullmatch(text)
+    port = int(found[1]) if found else 0
+    return port if port <= MAX_PORT else 0
 
 
 # --- What is wrong with a body --------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 A process has a file to itself, held by a lock. Its cells outlive it, so that no counter goes back
 when a worker is killed, and the next process that starts takes the file over and counts on. Beside
-the cells lies a list of names, a JSON array in each line; line n names cell n after the fixed ones.
+the cells lies a list of names, in each line a JSON array or a text. The arrays name cells in their
+order, after the fixed ones; the texts are the parties of ``engine.metrics.pairs`` in theirs.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ from pathlib import Path
 
 import orjson
 
-from engine.metrics.families import FIXED, Series
+from engine.metrics.families import DECISIONS, FIXED, OTHER, Series
 from engine.metrics.histogram import HEAD_BYTES, HISTOGRAM_CELLS
+from engine.metrics.pairs import MOST_PARTIES, PAIR_CELLS, Pairs, counted, parts_of
 
 SERIES_LIMIT = 1 << 16
 FIRST = HISTOGRAM_CELLS
-SIZE = 8 * (FIRST + SERIES_LIMIT)
+FIRST_PAIR = FIRST + SERIES_LIMIT
+SIZE = 8 * (FIRST_PAIR + PAIR_CELLS)
+# Parties are numbered from 1, and the first is whoever there is no number for.
+SHARED = 1
+_UNNAMED = ("", OTHER)
 NAMES_CHUNK = 1 << 18  # bytes by which the list of names grows
 _CELLS, _NAMES = ".cells", ".names"
 _NOWHERE = -1
@@ -45,8 +51,9 @@ class Reading:
 class Cells:
     """The cells of this process: in a folder, or in memory of its own (``None``).
 
-    ``values`` are all cells; ``values[FIRST + n]`` belongs to ``names[n]``. To be made after a
-    fork, and not for several threads.
+    ``values`` are all cells; ``values[FIRST + n]`` belongs to ``names[n]``, ``values[FIRST_PAIR +
+    n]`` to what ``pairs`` finds at n. ``parties`` are the names by their numbers. To be made after
+    a fork, and not for several threads.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -54,6 +61,7 @@ class Cells:
         self._lock = _NOWHERE
         self._list: _Names | None = None
         self.names: list[Series] = list(FIXED)
+        self.parties: list[str] = list(_UNNAMED)
         memory: mmap.mmap | bytearray
         try:
             memory = bytearray(SIZE) if folder is None else self._claim(folder)
@@ -61,6 +69,7 @@ class Cells:
             _log.error("metrics are kept in memory, not in %s: %s", folder, error.strerror)
             memory = bytearray(SIZE)
         self.values = memoryview(memory).cast("Q")
+        self.pairs = Pairs(self.values[FIRST_PAIR:], len(self.parties) - 1)
 
     def add(self, series: Series) -> int | None:
         """The cell of a new series; ``None`` if there are too many, or it can't be written.
@@ -69,21 +78,33 @@ class Cells:
         """
         if len(self.names) == SERIES_LIMIT:
             return None
-        if self._list is not None and not self._list.add(orjson.dumps(series) + b"\n"):
+        if not self._write(series):
             return None
         self.names.append(series)
         return FIRST + len(self.names) - 1
+
+    def add_party(self, name: str) -> int | None:
+        """The number of a new party; ``None`` if there are too many, or it can't be written."""
+        if len(self.parties) == MOST_PARTIES or not self._write(name):
+            return None
+        self.parties.append(name)
+        return len(self.parties) - 1
 
     def indices(self) -> dict[Series, int]:
         """The cell of each series."""
         return {series: FIRST + number for number, series in enumerate(self.names)}
 
+    def numbers(self) -> dict[str, int]:
+        """The number of each party."""
+        return {name: number for number, name in enumerate(self.parties) if number}
+
     def reading(self) -> Reading:
         """What has been counted so far."""
-        return _reading(self.values, self.names)
+        return _reading(self.values, self.names, self.parties)
 
     def close(self) -> None:
         """Leave the file to whoever comes next."""
+        self.pairs.release()
         self.values.release()
         if self._list is not None:
             self._list.close()
@@ -97,14 +118,18 @@ class Cells:
         os.posix_fallocate(self._lock, 0, SIZE)
         memory = mmap.mmap(self._lock, SIZE)
         descriptor = os.open(path.with_suffix(_NAMES), os.O_RDWR | os.O_CREAT, _MODE)
-        known, length = _parsed(path.with_suffix(_NAMES).read_bytes())
+        known, parties, length = _parsed(path.with_suffix(_NAMES).read_bytes())
         self.names.extend(known)
+        self.parties.extend(parties)
         self._list = _Names(descriptor, length)
         # After a power cut the cells may know of more than the names do.
-        nameless = 8 * (FIRST + len(self.names))
-        if memory[nameless:].strip(b"\0"):
-            memory[nameless:] = bytes(SIZE - nameless)
+        nameless, end = 8 * (FIRST + len(self.names)), 8 * FIRST_PAIR
+        if memory[nameless:end].strip(b"\0"):
+            memory[nameless:end] = bytes(end - nameless)
         return memory
+
+    def _write(self, name: Series | str) -> bool:
+        return self._list is None or self._list.add(orjson.dumps(name) + b"\n")
 
 
 class _Names:
@@ -146,12 +171,13 @@ def readings(folder: Path) -> Iterator[Reading]:
     for path in sorted(folder.glob("*" + _CELLS)):
         try:
             # Names first: what comes between is then missing, not nameless.
-            names, _ = _parsed(path.with_suffix(_NAMES).read_bytes())
+            names, parties, _ = _parsed(path.with_suffix(_NAMES).read_bytes())
             content = _content(path)
         except FileNotFoundError:
             continue
         if len(content) == SIZE:
-            yield _reading(memoryview(content).cast("Q"), [*FIXED, *names])
+            values = memoryview(content).cast("Q")
+            yield _reading(values, [*FIXED, *names], [*_UNNAMED, *parties])
 
 
 def _content(path: Path) -> bytes:
@@ -184,25 +210,38 @@ def _candidates(folder: Path) -> Iterator[Path]:
         yield folder / f"{secrets.token_hex(8)}{_CELLS}"
 
 
-def _parsed(content: bytes) -> tuple[list[Series], int]:
-    """The names in a file up to the first that is not whole, and how many bytes they take.
+def _parsed(content: bytes) -> tuple[list[Series], list[str], int]:
+    """Series and parties in a file up to the first name that is not whole, and their bytes.
 
     What no name has been written to is zeros.
     """
     names: list[Series] = []
+    parties: list[str] = []
     length = 0
     for line in content.partition(b"\0")[0].splitlines(keepends=True):
         try:
-            names.append(tuple(orjson.loads(line)))
+            name = orjson.loads(line)
         except ValueError:
             break
         if not line.endswith(b"\n"):
-            names.pop()
             break
+        if isinstance(name, str):
+            parties.append(name)
+        else:
+            names.append(tuple(name))
         length += len(line)
-    return names, length
+    return names, parties, length
 
 
-def _reading(values: memoryview, names: list[Series]) -> Reading:
-    counted = zip(names, values[FIRST : FIRST + len(names)].tolist(), strict=True)
-    return Reading(values[:FIRST], tuple(counted))
+def _reading(values: memoryview, names: list[Series], parties: list[str]) -> Reading:
+    named = zip(names, values[FIRST : FIRST + len(names)].tolist(), strict=True)
+    return Reading(values[:FIRST], (*named, *_decisions(values[FIRST_PAIR:], parties)))
+
+
+def _decisions(cells: memoryview, parties: list[str]) -> Iterator[tuple[Series, int]]:
+    for key, count in counted(cells):
+        source, destination, allowed = parts_of(key)
+        # A party that was added while this was read has no name here yet.
+        if max(source, destination) < len(parties):
+            verdict = "allow" if allowed else "deny"
+            yield (DECISIONS, verdict, parties[source], parties[destination]), count

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.metrics.cells import Cells, Reading
+from engine.metrics.cells import FIRST_PAIR, SHARED, Cells, Reading
 from engine.metrics.families import (
     APPEND_FAILURES,
     DECISIONS,
@@ -22,11 +22,12 @@ from engine.metrics.families import (
     Series,
 )
 from engine.metrics.histogram import observer
+from engine.metrics.pairs import key_of
 from engine.metrics.rotations import Rotations
 from zt.decide import Verdict
 
 UNKNOWN = "unknown"
-_LABELS = {verdict: verdict.lower() for verdict in Verdict}
+_ALLOW = Verdict.ALLOW
 
 
 class Metrics:
@@ -44,12 +45,28 @@ class Metrics:
         self._cells = Cells(folder)
         self.values = self._cells.values
         self._indices = self._cells.indices()
+        self._numbers = self._cells.numbers()
+        self._find = self._cells.pairs.find
         self._rotations = Rotations(folder)
         self.observe = observer(self.values)
 
     def counter(self, verdict: Verdict, source: str, destination: str) -> int:
         """The counter of a decision, the same for the life of the process; for ``bump``."""
-        return self._index((DECISIONS, _LABELS[verdict], source, destination))
+        return self.counter_of(verdict, self.number(source), self.number(destination))
+
+    def number(self, party: str) -> int:
+        """The number of a party for ``counter_of``, for the life of the process."""
+        found = self._numbers.get(party) or self._cells.add_party(party)
+        if found is None:
+            self._count(OVERFLOWS)
+            return SHARED
+        self._numbers[party] = found
+        return found
+
+    def counter_of(self, verdict: Verdict, source: int, destination: int) -> int:
+        """The counter of a decision between parties whose numbers are known."""
+        place = self._find(key_of(source, destination, verdict is _ALLOW))
+        return FIRST_PAIR + place if place else self._shared(verdict)
 
     def bump(self, counter: int) -> None:
         """Count one more."""
@@ -95,7 +112,11 @@ class Metrics:
         added = self._cells.add(series)
         if added is None:
             self._count(OVERFLOWS)
-            shared = (*series[:2], OTHER, OTHER) if series[0] == DECISIONS else (OVERFLOWS,)
-            return self._indices[shared]
+            return self._indices[OVERFLOWS,]
         self._indices[series] = added
         return added
+
+    def _shared(self, verdict: Verdict) -> int:
+        """The counter of decisions for which there is no counter left."""
+        self._count(OVERFLOWS)
+        return self._indices[DECISIONS, "allow" if verdict is _ALLOW else "deny", OTHER, OTHER]

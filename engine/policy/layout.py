@@ -4,26 +4,28 @@ After a header with a checksum come sections, each on a boundary of eight bytes,
 
 - facts: JSON, what is read once (revision, networks, rights of operators);
 - strings: names of parties and then of rules, one after another; names: where each begins;
-- selector offsets, selectors: the selectors under which rules about a party are filed. Selector
-  ``n + 1`` is party ``n`` itself, patterns come after all parties;
-- grant keys, grant rules: an open hash table from a key to a rule, probed in steps of one, at most
-  half full; a cell of 0 is empty. A key is ``source selector << 40 | destination selector << 16 |
+- selector offsets, selectors: the selectors under which rules about a party are filed. Parties are
+  numbered from 1; selector ``n`` is party ``n`` itself, patterns come after all parties;
+- grants: an open hash table from a key to a rule, which lies beside it. A key's place is its
+  remainder by the number of places, a prime; it is probed in steps of one, at most a third full,
+  and a key of 0 is an empty place. A key is ``source selector << 40 | destination selector << 16 |
   port``. A port that a party declares is filed with destination selector 0;
 - phases: one byte a party.
-
-Hash tables are open, probed in steps of one, at most half full, and a cell of 0 is empty.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import mmap
+import re
 import struct
 import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
+from math import isqrt
 from typing import Any, NamedTuple
 
 import orjson
@@ -33,27 +35,31 @@ from zt.decide import DecisionTable
 from zt.model import Phase
 
 EMPTY = (1 << 32) - 1
-WORD = (1 << 64) - 1
-# Fibonacci hashing: 2^64 divided by the golden ratio.
-MULTIPLIER = 0x9E3779B97F4A7C15
 PHASES: tuple[Phase | None, ...] = (None, *Phase)
 MAX_SELECTORS = 1 << 24
 
-_MAGIC = b"ZTTABLE4"
-_SECTIONS = 8
+_MAGIC = b"ZTTABLE5"
+_SECTIONS = 7
 _HEADER = struct.Struct("<8sI4x")
 _SIZES = struct.Struct(f"<{_SECTIONS}Q")
 _ALIGNMENT = 8
+_GRANT = 16
+# What JSON does not hold as it is.
+_ESCAPED = re.compile(rb'[\x00-\x1f"\\]')
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is read once when a table is opened."""
+    """What is read once when a table is opened.
+
+    ``plain`` is the file's to say: whether every name is in JSON as it is, between quotes.
+    """
 
     revision: str
     surroundings: Surroundings
     rights: Mapping[str, frozenset[str]]
     loaded: bool = True
+    plain: bool = False
 
 
 class Sections(NamedTuple):
@@ -64,8 +70,7 @@ class Sections(NamedTuple):
     names: memoryview
     selector_offsets: memoryview
     selectors: memoryview
-    grant_keys: memoryview
-    grant_rules: memoryview
+    grants: memoryview
     phases: memoryview
 
 
@@ -83,17 +88,16 @@ def encode(table: DecisionTable, facts: Facts) -> bytes:
     if len(numbers) >= MAX_SELECTORS:
         raise ValueError(f"a table holds {MAX_SELECTORS - 1} parties and patterns at most")
     strings = [name.encode() for name in (*parties, *table.rules)]
-    keys, rules = _grants(table, numbers)
+    plain = not any(map(_ESCAPED.search, strings))
     phases = (PHASES.index(table.phases.get(party)) for party in parties)
     chosen = [[numbers[selector] for selector in table.selectors[party]] for party in parties]
     return _framed(
-        orjson.dumps(_facts_json(facts)),
+        orjson.dumps(_facts_json(facts) | {"plain": plain}),
         b"".join(strings),
         _offsets(map(len, strings)),
         _offsets(map(len, chosen)),
         array("I", [number for numbers in chosen for number in numbers]).tobytes(),
-        keys.tobytes(),
-        rules.tobytes(),
+        _grants(table, numbers).tobytes(),
         bytes(phases),
     )
 
@@ -120,15 +124,14 @@ def sections_of(content: bytes | mmap.mmap) -> Sections:
     for size in sizes:
         parts.append(body[start : start + size])
         start += _padded(size)
-    facts, strings, names, offsets, selectors, keys, rules, phases = parts
+    facts, strings, names, offsets, selectors, grants, phases = parts
     return Sections(
         _facts(orjson.loads(facts)),
         strings,
         names.cast("I"),
         offsets.cast("I"),
         selectors.cast("I"),
-        keys.cast("Q"),
-        rules.cast("I"),
+        grants.cast("Q"),
         phases,
     )
 
@@ -152,17 +155,16 @@ def _offsets(lengths: Iterable[int]) -> bytes:
     return offsets.tobytes()
 
 
-def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> tuple[array[int], array[int]]:
-    """The two halves of the grants' hash table: keys and rules."""
-    capacity = _capacity(len(table.grants) + sum(map(len, table.ports.values())))
-    keys, rules = array("Q", bytes(8 * capacity)), array("I", bytes(4 * capacity))
-    shift, mask = 64 - (capacity - 1).bit_length(), capacity - 1
+def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> array[int]:
+    """The grants' hash table: a key and its rule in turn."""
+    places = _places(len(table.grants) + sum(map(len, table.ports.values())))
+    cells = array("Q", bytes(_GRANT * places))
 
     def put(key: int, rule: int) -> None:
-        cell = (key * MULTIPLIER & WORD) >> shift
-        while keys[cell]:
-            cell = cell + 1 & mask
-        keys[cell], rules[cell] = key, rule
+        place = key % places
+        while cells[2 * place]:
+            place = (place + 1) % places
+        cells[2 * place], cells[2 * place + 1] = key, rule
 
     for party, ports in table.ports.items():
         for port in ports:
@@ -172,7 +174,7 @@ def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> tuple[array[int
         # A rule may name parties that nobody declares: no party has them for a selector.
         if source in numbers and destination in numbers and _can_be(table, *edge):
             put(numbers[source] << 40 | numbers[destination] << 16 | port, rule)
-    return keys, rules
+    return cells
 
 
 def _can_be(table: DecisionTable, source: str, destination: str, port: int) -> bool:
@@ -184,9 +186,16 @@ def _can_be(table: DecisionTable, source: str, destination: str, port: int) -> b
     return ports is None or (source != destination and port in ports)
 
 
-def _capacity(entries: int) -> int:
-    """A power of two, so that a table is at most half full and never without an empty cell."""
-    return 1 << max(2 * entries, 2).bit_length()
+def _places(entries: int) -> int:
+    """A prime, so that a table is at most a third full and never without an empty place.
+
+    It keeps away from powers of two, by which the parts of keys differ.
+    """
+    return next(filter(_is_prime, count(3 * entries + 7)))
+
+
+def _is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, isqrt(number) + 1))
 
 
 def _facts_json(facts: Facts) -> dict[str, Any]:
@@ -208,4 +217,5 @@ def _facts(content: Mapping[str, Any]) -> Facts:
         ),
         {who: frozenset(actions) for who, actions in content["rights"].items()},
         loaded=content["loaded"],
+        plain=content["plain"],
     )

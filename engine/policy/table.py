@@ -18,9 +18,7 @@ from typing import TypeVar
 from engine.locate import Surroundings
 from engine.policy.layout import (
     EMPTY,
-    MULTIPLIER,
     PHASES,
-    WORD,
     Facts,
     Sections,
     encode,
@@ -31,7 +29,7 @@ from zt.model import Phase
 from zt.values import MAX_PORT
 
 NO_REVISION = "none"
-NOBODY = -1
+NOBODY = 0
 # Looked up once: a member of an enum costs as much as a probe.
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
 _RULE, _NO_RULE, _PORT_NOT_DECLARED = Reason.RULE, Reason.NO_RULE, Reason.PORT_NOT_DECLARED
@@ -64,18 +62,18 @@ class Table:
         """
         sections = sections_of(content)
         self.facts: Facts = sections.facts
+        self.plain = self.facts.plain
         self._strings = sections.strings
         self._offsets = sections.names
-        self._keys = sections.grant_keys
-        self._grants = sections.grant_rules
-        self._mask = len(sections.grant_keys) - 1
-        self._shift = 64 - self._mask.bit_length()
+        self._keys = sections.grants[::2]
+        self._grants = sections.grants[1::2]
+        self._places = len(self._keys)
         self._parties = len(sections.phases)
         names = _paced(_parties(sections), rest)
-        self._numbers = {name: number for number, name in enumerate(names)}
-        # By number; ``NOBODY`` is the last. Counters and answers share these texts.
-        self.names: list[str | None] = [*self._numbers, None]
-        self.phases: list[Phase | None] = [*map(PHASES.__getitem__, sections.phases), None]
+        self.numbers: Mapping[str, int] = {name: number for number, name in enumerate(names, 1)}
+        # By number, as ``phases``. Counters and answers share these texts.
+        self.names: list[str | None] = [None, *self.numbers]
+        self.phases: list[Phase | None] = [None, *map(PHASES.__getitem__, sections.phases)]
         self._patterns = _patterns(sections, rest)
 
     def decide(self, source: str, destination: str, port: int) -> Decision:
@@ -85,62 +83,61 @@ class Table:
 
     def rule(self, source: str, destination: str, port: int) -> Ruling:
         """Decide one connection, and say whom the table knows."""
-        caller = self._numbers.get(source, NOBODY)
-        called = self._numbers.get(destination, NOBODY)
-        if caller == NOBODY:
+        number_of, patterns = self.numbers.get, self._patterns
+        caller, called = number_of(source, NOBODY), number_of(destination, NOBODY)
+        if not caller:
             return _DENY, DEFAULT_RULE, _UNKNOWN_SOURCE, caller, called
-        if called == NOBODY:
+        if not called:
             return _DENY, DEFAULT_RULE, _UNKNOWN_DESTINATION, caller, called
         if not 0 <= port <= MAX_PORT:
             return _DENY, DEFAULT_RULE, _PORT_NOT_DECLARED, caller, called
-        rule = self._first_rule(caller, called, port)
+        if caller in patterns or called in patterns:
+            rule = self._first_rule(caller, called, port)
+        else:
+            rule = self._find(caller << 40 | called << 16 | port)
         if rule != EMPTY:
-            return _ALLOW, self._name(self._parties + rule), _RULE, caller, called
+            offsets, number = self._offsets, self._parties + rule
+            name = str(self._strings[offsets[number] : offsets[number + 1]], "utf-8")
+            return _ALLOW, name, _RULE, caller, called
         reason = _NO_RULE if self._declares_port(called, port) else _PORT_NOT_DECLARED
         return _DENY, DEFAULT_RULE, reason, caller, called
 
     def declares(self, party: str) -> bool:
         """Whether the policy declares a SPIFFE ID, or ``external:<name>``."""
-        return party in self._numbers
+        return party in self.numbers
 
     def phase(self, party: str) -> Phase | None:
         """The phase of a service; ``None`` of anything else."""
-        return self.phases[self._numbers.get(party, NOBODY)]
+        return self.phases[self.numbers.get(party, NOBODY)]
 
     def parties(self) -> Iterator[str]:
         """All declared parties."""
-        return iter(self._numbers)
+        return iter(self.numbers)
 
     def _first_rule(self, caller: int, called: int, port: int) -> int:
-        """The first rule in order that grants it; ``EMPTY`` if none does."""
+        """The first rule in order that grants it, where patterns may; ``EMPTY`` if none does."""
         patterns = self._patterns
-        if caller not in patterns and called not in patterns:
-            # A party's own selector is its number + 1.
-            return self._find((caller + 1) << 40 | (called + 1) << 16 | port)
         if caller == called or not self._declares_port(called, port):
             return EMPTY
         return min(
             self._find(source << 40 | destination << 16 | port)
-            for source in patterns.get(caller, (caller + 1,))
-            for destination in patterns.get(called, (called + 1,))
+            for source in patterns.get(caller, (caller,))
+            for destination in patterns.get(called, (called,))
         )
 
     def _declares_port(self, called: int, port: int) -> bool:
         """Whether a party declares a port: with what it declares, it is filed as a source."""
-        return self._find((called + 1) << 40 | port) != EMPTY
+        return self._find(called << 40 | port) != EMPTY
 
     def _find(self, key: int) -> int:
         """What is filed under a key; ``EMPTY`` if nothing is."""
-        keys, mask = self._keys, self._mask
-        cell = (key * MULTIPLIER & WORD) >> self._shift
-        while found := keys[cell]:
+        keys, places = self._keys, self._places
+        place = key % places
+        while found := keys[place]:
             if found == key:
-                return self._grants[cell]
-            cell = cell + 1 & mask
+                return self._grants[place]
+            place = (place + 1) % places
         return EMPTY
-
-    def _name(self, number: int) -> str:
-        return str(self._strings[self._offsets[number] : self._offsets[number + 1]], "utf-8")
 
 
 def _paced(items: Iterator[_T], rest: Callable[[], None]) -> Iterator[_T]:
@@ -165,7 +162,7 @@ def _patterns(sections: Sections, rest: Callable[[], None]) -> dict[int, tuple[i
     selectors, offsets = sections.selectors, sections.selector_offsets.tolist()
     return {
         number: tuple(selectors[start:end])
-        for number, (start, end) in enumerate(_paced(pairwise(offsets), rest))
+        for number, (start, end) in enumerate(_paced(pairwise(offsets), rest), 1)
         if end - start > 1
     }
 

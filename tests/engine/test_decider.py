@@ -1,7 +1,18 @@
-from engine.evaluate import Objection, Request
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.audit.outcome import encode
+from engine.decider import outcome_of, record_of
+from engine.evaluate import Answer, Objection, Request
+from engine.locate import Surroundings
 from engine.metrics.families import APPEND_FAILURES, DECISIONS, LOST
+from engine.policy.layout import Facts
+from engine.policy.layout import encode as encode_table
+from engine.policy.table import Table
 from tests.engine.samples import API, DB, NEW, WEB, Desk
-from zt.decide import Verdict
+from zt.decide import DecisionTable, Reason, Verdict
+from zt.model import Phase
 
 
 def counted(desk: Desk) -> dict[tuple[str, ...], int]:
@@ -65,3 +76,39 @@ def test_what_another_layer_refused_is_recorded_as_it_says(desk: Desk) -> None:
     assert [(outcome.verdict, outcome.layer) for outcome in desk.outcomes] == [("DENY", "rbac")]
     desk.spool.available = False
     assert not desk.decider.record(request, answer, "rbac")
+
+
+@given(st.data())
+def test_a_record_is_encoded_as_its_columns_are(data: st.DataObject) -> None:
+    """Whether it is put together or written as JSON."""
+    drawn = data.draw
+    context = st.none() | st.text(max_size=3)
+    source, destination = (drawn(st.sampled_from([WEB, DB, "spiffe://x"])) for _ in "sd")
+    request = Request(source, destination, drawn(st.integers(1, 65535)), drawn(context))
+    request = request._replace(node=drawn(context), on_behalf_of=drawn(context))
+    known = st.sampled_from([True, False])
+    answer = Answer(
+        drawn(st.sampled_from(Verdict)),
+        drawn(st.sampled_from(Verdict)),
+        drawn(st.sampled_from(Phase)),
+        drawn(known),
+        drawn(st.sampled_from(["default", "core/rule-1", "\u00e9\u4e16/rule-2"])),
+        drawn(st.sampled_from([*Reason, *Objection])),
+        "0123456789abcdef",
+        source if drawn(known) else None,
+        destination if drawn(known) else None,
+    )
+    expected = encode(outcome_of(request, answer, "api"))
+    for plain in (True, False):
+        assert record_of(request, answer, "api", plain=plain) == expected
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
+def test_a_table_with_a_name_that_json_escapes_is_not_plain(name: str) -> None:
+    facts = Facts("r1", Surroundings(), {})
+    names = DecisionTable({WEB: (WEB,)}, {}, {}, (name,), {})
+    assert not Table(encode_table(names, facts)).plain
+    names = DecisionTable({name: (name,)}, {}, {}, ("fine",), {})
+    assert not Table(encode_table(names, facts)).plain
+    names = DecisionTable({WEB: (WEB,)}, {}, {}, ("fine \u00e9\x7f",), {})
+    assert Table(encode_table(names, facts)).plain

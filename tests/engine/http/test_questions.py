@@ -13,7 +13,7 @@ from referencing.jsonschema import DRAFT202012
 from engine.evaluate import Request
 from engine.http.description import SCHEMAS
 from engine.http.problems import Refused
-from engine.http.questions import parse, parse_batch
+from engine.http.questions import parse, parse_batch, usual
 from tests.engine.samples import API, DB, WEB
 
 ROOT = "urn:api"
@@ -151,3 +151,63 @@ def test_as_many_faults_are_told_as_anybody_mends() -> None:
 def test_on_whose_behalf_is_kept(context: dict[str, object], expected: str | None) -> None:
     value = {"source": WEB, "destination": DB, "port": 5432, **context}
     assert parse(bodies(value)) == Request(WEB, DB, 5432, on_behalf_of=expected)
+
+
+def written(source: str, destination: str, port: str, space: str) -> bytes:
+    colon, comma = f":{space}", f",{space}"
+    text = (
+        f'{{"source"{colon}"{source}"{comma}"destination"{colon}"{destination}"{comma}'
+        f'"port"{colon}{port}}}'
+    )
+    return text.encode()
+
+
+def read(body: bytes) -> Request | None:
+    try:
+        return parse(body)
+    except Refused:
+        return None
+
+
+@pytest.mark.parametrize("space", ["", " "])
+@pytest.mark.parametrize("port", [1, 443, 65535])
+def test_a_usual_question_is_read_as_any_other(space: str, port: int) -> None:
+    body = written(WEB, DB, str(port), space)
+    assert usual(body, {WEB, DB}) == parse(body) == Request(WEB, DB, port)
+
+
+@pytest.mark.parametrize(
+    "port",
+    ["0", "00", "080", "65536", "+8", "8e1", "8.0", "8_0", "\u0668", "-1", "true", '"8"', ""],
+)
+def test_a_port_that_is_none_is_not_usual(port: str) -> None:
+    body = written(WEB, DB, port, "")
+    assert usual(body, {WEB, DB}) is None
+    assert read(body) is None
+
+
+@given(st.data())
+def test_what_is_nearly_usual_is_never_read_otherwise(data: st.DataObject) -> None:
+    """Whatever is put somewhere into a usual question, or left out of it."""
+    body = written(WEB, DB, "443", data.draw(st.sampled_from(["", " "])))
+    start, end = sorted(data.draw(st.integers(0, len(body))) for _ in range(2))
+    pieces = st.binary(max_size=2) | st.sampled_from([b'"', b"\\", b" ", b",", body[:20], body])
+    body = body[:start] + data.draw(pieces) + body[data.draw(st.sampled_from([start, end])) :]
+    found = usual(body, {WEB, DB})
+    assert found is None or found == read(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        written(WEB, "spiffe://hanzo.ai/east/shop/nobody", "443", ""),
+        written(WEB, DB, "443", "  "),
+        written(WEB, DB, "443", "") + b" ",
+        written(WEB + "\\u0000", DB, "443", ""),
+        written("spiffe://" + "x" * 600, DB, "443", ""),
+        b"",
+        b'"' * 10,
+    ],
+)
+def test_any_other_question_is_left_to_the_parser(body: bytes) -> None:
+    assert usual(body, {WEB, DB, "spiffe://" + "x" * 600}) is None

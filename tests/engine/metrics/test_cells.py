@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from engine.metrics import cells
-from engine.metrics.cells import FIRST, SIZE, Cells, readings
+from engine.metrics.cells import FIRST, FIRST_PAIR, Cells, readings
 from engine.metrics.families import FIXED
 
 A, B = ("zt_a", "x"), ("zt_b", 'y"\n\u2028')
@@ -82,7 +82,7 @@ def test_there_are_cells_for_so_many_series_and_no_more() -> None:
     mine = Cells(None)
     free = cells.SERIES_LIMIT - len(FIXED)
     added = [mine.add((str(number),)) for number in range(free)]
-    assert added[-1] == SIZE // 8 - 1
+    assert added[-1] == FIRST_PAIR - 1
     assert len(set(added)) == free
     assert mine.add(A) is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.metrics import cells
+from engine.metrics import cells, pairs
 from engine.metrics.metrics import UNKNOWN, Metrics
 from engine.metrics.render import State, render, rendered
 from zt.decide import Verdict
@@ -92,6 +92,7 @@ def test_callers_and_rotations_are_counted() -> None:
 
 def test_series_without_end_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "SERIES_LIMIT", 20)
+    monkeypatch.setattr(pairs, "PAIRS_LIMIT", 15)
     metrics = Metrics()
     for number in range(100):
         for verdict in Verdict:
