@@ -23,13 +23,13 @@ from pulumi import automation
 
 from benchmarks.generate import CLUSTER, NAMESPACES, PORTS, generated_policy
 from lab.cluster.controlplane import control_planes
-from lab.cluster.model import ControlPlane, LabError
+from lab.cluster.model import LabError
 from lab.provider.access import client
 from lab.provider.serve import serving
 from lab.stack.folder import Engine, opened
-from lab.stack.run import Outcome, destroy, preview, up
+from lab.stack.run import Outcome, preview, up
 from lab.tools.build import tool
-from tests.lab.pulumi.policies import POLICIES, add_rule, copied
+from tests.lab.pulumi.policies import add_rule, copied
 from zt.load import load_policy
 from zt.model import Rule, Service
 
@@ -77,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="zt-pulumi-") as name:
         folder = Path(name)
         try:
-            with control_planes(folder / "lab", load_policy(POLICIES).mesh.clusters) as planes:
-                cases = [_case(name, folder) for name in dict.fromkeys(wanted)]
-                figures = [_measured(case, planes, folder) for case in cases]
+            figures = [_measured(_case(name, folder), folder) for name in dict.fromkeys(wanted)]
         except LabError as error:
             sys.stderr.write(f"{error}\n")
             return 2
@@ -113,23 +111,24 @@ def _case(name: str, folder: Path) -> Case:
     return Case(name, name, policies, source, ("hanzo-k8s/hanzo/iam", 8000))
 
 
-def _measured(case: Case, planes: Mapping[str, ControlPlane], folder: Path) -> Figures:
-    kubeconfig = planes[case.stack.removeprefix("lab-")].kubeconfig
-    with client(str(kubeconfig)) as http, serving() as provider:
-        for name in sorted({item.namespace for item in load_policy(case.policies).services}):
-            http.post("/api/v1/namespaces", json={"metadata": {"name": name}})
+def _measured(case: Case, folder: Path) -> Figures:
+    """Each begins with an empty cluster of its own."""
+    cluster = case.stack.removeprefix("lab-")
+    policy = load_policy(case.policies)
+    clusters = [item for item in policy.mesh.clusters if item.name == cluster]
+    with control_planes(folder / "lab", clusters) as planes, serving() as provider:
+        kubeconfig = str(planes[cluster].kubeconfig)
+        with client(kubeconfig) as http:
+            for name in sorted({item.namespace for item in policy.services}):
+                http.post("/api/v1/namespaces", json={"metadata": {"name": name}})
         engine = Engine(
             pulumi=tool("pulumi"),
             folder=folder / "engines" / case.title,
             environment=provider.environment,
         )
-        adopt = {"kubeconfig": str(kubeconfig), "context": None}
+        adopt = {"kubeconfig": kubeconfig, "context": None}
         over = {"kubernetes": {"adopt": adopt}, "policies": str(case.policies)}
-        stack = opened(case.stack, engine, over)
-        try:
-            return _run(case, stack)
-        finally:
-            destroy(stack)
+        return _run(case, opened(case.stack, engine, over))
 
 
 def _run(case: Case, stack: automation.Stack) -> Figures:
