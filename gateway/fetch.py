@@ -1,0 +1,63 @@
+"""Brings a secret from KMS into a pod's memory: ``python3 -m gateway.fetch``.
+
+Each field becomes a file that one user reads. What is printed are references and reasons, never
+what the secret is. Exit code 1, with the reason, if it can't be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway.keys import KeyStoreError, MissingError, add_arguments, store_of
+from gateway.memory import NotInMemoryError, check_memory, write_keys
+
+# Seconds. What comes after is the kubelet's: it starts the container again, ever less often.
+_PATIENCE = 240.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch what the arguments name; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        # Before the key is anywhere here.
+        check_memory(given.into)
+        found = _read(given)
+        write_keys(given.into, found)
+    except (KeyStoreError, NotInMemoryError, ValueError, OSError) as error:
+        sys.stderr.write(f"fetch: {error}\n")
+        return 1
+    names = ", ".join(sorted(found)) or "nothing"
+    sys.stderr.write(f"fetch: {names} of {given.project}/{given.path} is in {given.into}\n")
+    return 0
+
+
+def _read(given: argparse.Namespace) -> Mapping[str, str]:
+    try:
+        found = store_of(given, _PATIENCE).read(given.path)
+    except MissingError:
+        if given.optional:
+            return {}
+        raise
+    for name in given.field:
+        if not found.get(name):
+            raise MissingError(f"{given.project}/{given.path} has no {name}")
+    return {name: found[name] for name in given.field} if given.field else found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gateway.fetch", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--path", required=True, help="The secret in its project.")
+    parser.add_argument("--into", type=Path, required=True, help="A folder in memory.")
+    parser.add_argument(
+        "--field", action="append", default=[], help="A field that must be there; others stay."
+    )
+    parser.add_argument("--optional", action="store_true", help="It is well if there is none yet.")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
