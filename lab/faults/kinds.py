@@ -106,6 +106,8 @@ def break_it(site: Site, target: Target) -> Broken:
     Raises:
         LabError: if it does not run.
     """
+    if not target.containers and not target.programs:
+        raise LabError("nothing of that kind runs")
     running = site.pods()
     before = {
         (name, container): identity
@@ -167,7 +169,7 @@ def _evaluators(count: int | None) -> Callable[[Site], Target]:
 
 
 def _audit_database(site: Site) -> Target:
-    return Target(((next(iter(_running(site, AUDIT_DATABASE))), "postgres"),))
+    return Target(tuple((pod, "postgres") for pod in _running(site, AUDIT_DATABASE)))
 
 
 def _dns(site: Site) -> Target:
@@ -196,7 +198,7 @@ def _sidecar(site: Site) -> Target:
             sum(len(port.clients) for port in services[service].inbound),
         ),
     )
-    return Target(((next(iter(_running(site, busiest.name))), ENVOY),))
+    return Target(((min(_running(site, busiest.name)), ENVOY),))
 
 
 def _node(site: Site) -> Target:
