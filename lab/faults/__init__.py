@@ -8,5 +8,6 @@
     run       one fault after the other
     report    one report of all: JSON and the page of the documentation
 
-``rotation`` and ``change`` use the same traffic while certificates rotate and the policy changes.
+The same traffic runs while certificates rotate (``rotation``, ``sidecars``), and while calls are
+granted and revoked (``granting``, ``change``).
 """

@@ -16,7 +16,7 @@ from lab.cluster.controlplane import running
 from lab.cluster.model import LabError, Layout
 from lab.commands import FAILED, alone, as_json_option, one_sentence, state_option, teller
 from lab.faults import change as changes
-from lab.faults import rotation
+from lab.faults import granting, rotation
 from lab.faults.kinds import KINDS, Kind
 from lab.faults.report import Outcome, show
 from lab.faults.report import as_json as report_json
@@ -124,7 +124,7 @@ def change(*, state: Path, cluster: str, as_json: bool) -> None:
     """  # noqa: D301
     site, say = site_of(state, cluster), teller(as_json=as_json)
     with alone(site.layout.policies, say):
-        found = changes.run(site, say)
+        found = granting.run(site, say)
     if as_json:
         click.echo(json.dumps(changes.as_json(found)))
     else:
