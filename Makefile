@@ -53,5 +53,6 @@ bench-engine: setup  ## the evaluator beside OPA, Cerbos and Cedar; needs Go, np
 lock:  ## pin the newest versions; needs uv
 	$(lock) --upgrade requirements.in -o requirements.txt
 	$(lock) requirements-engine.in -o requirements-engine.txt
+	$(lock) requirements-gateway.in -o requirements-gateway.txt
 	$(lock) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(lock) --upgrade requirements-nca.in -o requirements-nca.txt

@@ -22,7 +22,8 @@ class Delivery:
     """A secret of KMS, and the folder of a pod that it is written to.
 
     ``volume`` is the name of the folder's volume in the pod. ``user`` is who reads the files there:
-    they are written with mode 0400.
+    they are written with mode 0400. ``fields`` must be there and are all that is written; without
+    any, all is. What is ``optional`` may not be there at all yet.
     """
 
     source: KeySource
@@ -30,6 +31,8 @@ class Delivery:
     volume: str
     folder: str
     user: int
+    fields: tuple[str, ...] = ()
+    optional: bool = False
 
 
 def key_volumes(delivery: Delivery) -> list[Json]:
@@ -44,8 +47,26 @@ def key_volumes(delivery: Delivery) -> list[Json]:
     ]
 
 
+def key_arguments(source: KeySource) -> list[str]:
+    """Where a secret is and how to come in, for the programs of ``gateway``; nothing secret."""
+    more = {"role": source.role, "authority": source.authority, "namespace": source.namespace}
+    return [
+        f"--address={source.address}",
+        f"--project={source.project}",
+        f"--path={source.path}",
+        f"--token-file={_TOKEN_FOLDER}/token",
+        f"--auth={source.auth}",
+        *(f"--{name}={value}" for name, value in more.items() if value),
+    ]
+
+
+def token_mount() -> Json:
+    """The mount of the pod's token for KMS, of ``key_volumes``."""
+    return {"name": _TOKEN_VOLUME, "mountPath": _TOKEN_FOLDER, "readOnly": True}
+
+
 def key_container(delivery: Delivery) -> Json:
-    """The init container that reads the secret; only it has the token.
+    """The init container that reads the secret.
 
     What it is told are references: where the secret is, never what it is.
     """
@@ -54,20 +75,19 @@ def key_container(delivery: Delivery) -> Json:
         "image": delivery.image,
         "command": ["python3", "-m", "gateway.fetch"],
         "args": [
-            f"--address={delivery.source.address}",
-            f"--project={delivery.source.project}",
-            f"--path={delivery.source.path}",
-            f"--token-file={_TOKEN_FOLDER}/token",
+            *key_arguments(delivery.source),
             f"--into={delivery.folder}",
+            *(f"--field={name}" for name in delivery.fields),
+            *(["--optional"] if delivery.optional else []),
         ],
         "volumeMounts": [
             {"name": delivery.volume, "mountPath": delivery.folder},
-            {"name": _TOKEN_VOLUME, "mountPath": _TOKEN_FOLDER, "readOnly": True},
+            token_mount(),
         ],
         "securityContext": {
             "runAsUser": delivery.user,
             "runAsGroup": delivery.user,
             **container_security(),
         },
-        "resources": resources("10m", "32Mi", "64Mi"),
+        "resources": resources("10m", "48Mi", "96Mi"),
     }

@@ -69,13 +69,21 @@ class DevelopmentAuthority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
-    """A secret of KMS, by reference: read in the pod, with the pod's own identity."""
+    """A secret of KMS, by reference: read in the pod, with the pod's own identity.
+
+    ``auth`` is the mount of KMS that takes the pod's token, ``role`` its role there (by default
+    called like the project), ``authority`` the one CA (PEM) that is trusted to be KMS's.
+    """
 
     TAG: ClassVar[str] = "keySource"
 
     address: str
     project: str
     path: str
+    auth: str = "kubernetes"
+    role: str = ""
+    authority: str = ""
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

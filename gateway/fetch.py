@@ -20,7 +20,7 @@ _PATIENCE = 240.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch what the arguments name; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         # Before the key is anywhere here.
         check_memory(given.into)
@@ -47,16 +47,17 @@ def _read(given: argparse.Namespace) -> Mapping[str, str]:
     return {name: found[name] for name in given.field} if given.field else found
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gateway.fetch", description=__doc__)
-    add_arguments(parser)
-    parser.add_argument("--path", required=True, help="The secret in its project.")
-    parser.add_argument("--into", type=Path, required=True, help="A folder in memory.")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """What the program is told."""
+    made = argparse.ArgumentParser(prog="gateway.fetch", description=__doc__)
+    add_arguments(made)
+    made.add_argument("--path", required=True, help="The secret in its project.")
+    made.add_argument("--into", type=Path, required=True, help="A folder in memory.")
+    made.add_argument(
         "--field", action="append", default=[], help="A field that must be there; others stay."
     )
-    parser.add_argument("--optional", action="store_true", help="It is well if there is none yet.")
-    return parser
+    made.add_argument("--optional", action="store_true", help="It is well if there is none yet.")
+    return made
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from zt.wellknown import SPIRE_UPSTREAM
 Json = dict[str, Any]
 
 VOLUME = "upstream"
+# What SPIRE's configuration names, as in the Secret of a development CA.
+_FIELDS = ("tls.crt", "tls.key", "bundle.crt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +37,6 @@ def authority(settings: StackSettings) -> Authority:
         volume=VOLUME,
         folder=SPIRE_UPSTREAM,
         user=SERVER_USER,
+        fields=_FIELDS,
     )
     return Authority(key_volumes(delivery), [key_container(delivery)])

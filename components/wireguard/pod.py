@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.keys import Delivery, key_container, key_volumes
+from components.keys import Delivery, key_arguments, key_container, key_volumes, token_mount
 from components.pods import container_security, resources
 from components.settings import KeySource
 from zt.model import Service
@@ -35,7 +35,15 @@ def pod_template(
     With ``userspace`` it has the node's TUN device, for ``wireguard-go``; else the node's kernel
     has WireGuard.
     """
-    delivery = Delivery(source=keys, image=image, volume="keys", folder=_KEYS, user=_USER)
+    delivery = Delivery(
+        # The first key is made by the gateway, so at first there is none.
+        source=keys,
+        image=image,
+        volume="keys",
+        folder=_KEYS,
+        user=_USER,
+        optional=True,
+    )
     return {
         "metadata": {"labels": MANAGED_BY | service.labels},
         "spec": {
@@ -45,7 +53,7 @@ def pod_template(
             "terminationGracePeriodSeconds": 30,
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
             "initContainers": [key_container(delivery)],
-            "containers": [_tunnel(image, port, userspace=userspace)],
+            "containers": [_tunnel(image, keys, port, userspace=userspace)],
             "volumes": [
                 *key_volumes(delivery),
                 {"name": "peers", "configMap": {"name": peers_name(service)}},
@@ -61,12 +69,14 @@ def peers_name(service: Service) -> str:
     return f"{service.name}-peers"
 
 
-def _tunnel(image: str, port: int, *, userspace: bool) -> Json:
+def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
     mounts: list[Json] = [
         {"name": "peers", "mountPath": _PEERS, "readOnly": True},
         # Not read-only: the key is handed to `wg` by file, and the file is then removed.
         {"name": "keys", "mountPath": _KEYS},
         {"name": "sockets", "mountPath": _SOCKETS},
+        # It makes new keys, and stores them.
+        token_mount(),
     ]
     if userspace:
         mounts.append({"name": "tun", "mountPath": _TUN})
@@ -74,7 +84,11 @@ def _tunnel(image: str, port: int, *, userspace: bool) -> Json:
         "name": "wireguard",
         "image": image,
         "command": ["python3", "-m", "gateway.tunnel"],
-        "args": [f"--peers={_PEERS}/{PEERS_FILE}", f"--keys={_KEYS}"],
+        "args": [
+            f"--peers={_PEERS}/{PEERS_FILE}",
+            f"--keys={_KEYS}",
+            *key_arguments(keys),
+        ],
         "ports": [
             {"name": "wireguard", "protocol": "UDP", "containerPort": port},
             {"name": "metrics", "protocol": "TCP", "containerPort": METRICS},

@@ -12,7 +12,7 @@ from lab.images.layers import Workshop, digest
 from lab.images.steps import Step, contents, must
 
 SUITE = "bookworm"
-_BESIDE = ("ca-certificates", "libstdc++6", "python3-venv", "tzdata")
+_BESIDE = ("ca-certificates", "libstdc++6", "tzdata")
 # Links are made before anything is unpacked, so that `usrmerge` is not needed, nor its perl.
 _HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
 _REFUSED = "Package: usrmerge\\nPin: release *\\nPin-Priority: -1\\n"

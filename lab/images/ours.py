@@ -15,7 +15,6 @@ from lab.services import program
 
 EVALUATOR, GATEWAY, SERVICE = "zt.lab/evaluator:lab", "zt.lab/gateway:lab", "zt.lab/service:lab"
 _DOCKERFILES = {EVALUATOR: CHECKOUT / "engine/Dockerfile", GATEWAY: CHECKOUT / "gateway/Dockerfile"}
-_REQUIREMENTS = CHECKOUT / "requirements-engine.txt"
 # What Debian's Python takes.
 _PYTHON = "3.11"
 _COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
@@ -30,7 +29,7 @@ def commands() -> Iterator[str]:
 
 def evaluator(shop: Workshop, debian: Step) -> Image:
     """The evaluator, and the programs of Jobs."""
-    return _of(shop, EVALUATOR, stages(_DOCKERFILES[EVALUATOR]), debian, wheels(shop))
+    return _of(shop, EVALUATOR, stages(_DOCKERFILES[EVALUATOR]), debian)
 
 
 def gateway(shop: Workshop, debian: Step) -> Image:
@@ -46,33 +45,39 @@ def service(shop: Workshop, debian: Step) -> Image:
     return _of(shop, SERVICE, [code, shipped], debian)
 
 
-def wheels(shop: Workshop) -> Path:
-    """A folder of the evaluator's wheels, fetched by this machine's pip."""
+def _wheels(shop: Workshop, requirements: Path) -> Path:
+    """A folder of wheels, fetched by this machine's pip."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
     which = ["--only-binary", ":all:", "--python-version", _PYTHON]
-    source = ["--requirement", str(_REQUIREMENTS)]
-    key = digest(_REQUIREMENTS.read_text(), _PYTHON)
+    source = ["--requirement", str(requirements)]
+    key = digest(requirements.read_text(), _PYTHON)
     return shop.made(
         f"wheels/{key}",
         lambda folder: must(
             [*pip, *which, *source, "--dest", str(folder)],
-            "the evaluator's packages can't be fetched",
+            f"the packages of {requirements} can't be fetched",
         ),
     )
 
 
-def _of(
-    shop: Workshop, name: str, found: list[Stage], debian: Step, packages: Path | None = None
-) -> Image:
+def _of(shop: Workshop, name: str, found: list[Stage], debian: Step) -> Image:
     named: dict[str, Steps] = {}
     for stage in found:
-        named[stage.name] = steps.done(shop, stage, (debian,), named, packages)
+        wheels = next((_wheels(shop, path) for path in _requirements(stage)), None)
+        named[stage.name] = steps.done(shop, stage, (debian,), named, wheels)
     shipped, short = found[-1], name.partition("/")[2].partition(":")[0]
     environment = {"PATH": PATH, **shipped.environment}
     settings = Settings(
         entrypoint=tuple(shipped.entrypoint), environment=environment, user=shipped.user
     )
     return image(name, _layers(shop, short, named[shipped.name]), settings)
+
+
+def _requirements(stage: Stage) -> Iterator[Path]:
+    """What a stage's packages are pinned in."""
+    for step in stage.steps:
+        if isinstance(step, Copy) and step.source.startswith("requirements"):
+            yield CHECKOUT / step.source
 
 
 def _layers(shop: Workshop, name: str, made: Steps) -> tuple[Blob, ...]:

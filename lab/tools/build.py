@@ -70,6 +70,7 @@ PROGRAMS: Mapping[str, Program] = {
     "spire-server": Program("spire", "github.com/spiffe/spire/cmd/spire-server", _SPIRE_STAMPS),
     "spire-agent": Program("spire", "github.com/spiffe/spire/cmd/spire-agent", _SPIRE_STAMPS),
     "spire-controller-manager": Program("spire", "github.com/spiffe/spire-controller-manager/cmd"),
+    "vault": Program("vault", "github.com/hashicorp/vault"),
     "cyclonus": Program("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus"),
 }
 

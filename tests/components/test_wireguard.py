@@ -12,9 +12,10 @@ import pulumi
 import pytest
 from kubernetes_validate import validate
 
-from components.keys import AUDIENCE
+from components.keys import AUDIENCE, key_arguments
 from components.settings import Gateway, KeySource, StackSettings
 from components.wireguard import Wireguard, findings, is_wanted
+from gateway.fetch import parser as fetch_parser
 from tests.components.registered import Run, run
 from tests.components.stack_settings import lab_settings
 from zt.bundle import Bundle
@@ -113,7 +114,9 @@ def test_the_key_is_in_memory_and_only_the_tunnel_sees_it(made: dict[str, Json])
     assert mounted == {"fetch-keys", "wireguard"}
 
 
-def test_only_the_step_that_fetches_has_a_token_and_that_is_for_kms(made: dict[str, Json]) -> None:
+def test_only_who_reads_and_renews_keys_has_a_token_and_that_is_for_kms(
+    made: dict[str, Json],
+) -> None:
     pod = pod_of(made)
     tokens = {
         volume["name"]: source["serviceAccountToken"]["audience"]
@@ -128,7 +131,7 @@ def test_only_the_step_that_fetches_has_a_token_and_that_is_for_kms(made: dict[s
     }
 
     assert set(tokens.values()) == {AUDIENCE}
-    assert mounted == {"fetch-keys"}
+    assert mounted == {"fetch-keys", "wireguard"}
     assert pod["automountServiceAccountToken"] is False
 
 
@@ -162,8 +165,26 @@ def test_what_the_key_step_is_told_are_references(made: dict[str, Json]) -> None
         "--project",
         "--path",
         "--token-file",
+        "--auth",
         "--into",
+        "--optional",
     ]
+    assert fetch_parser().parse_args(container["args"]).path == KEYS.path
+
+
+def test_how_to_come_in_to_kms_is_the_stacks_to_say() -> None:
+    keys = replace(KEYS, auth="jwt-here", role="gateway", authority="PEM", namespace="zt")
+    settings = settings_of("hanzo-k8s", replace(FULL, keys=keys))
+    found = containers(objects(registered(bundle_of("hanzo-k8s"), settings)))
+    given = fetch_parser().parse_args(found["fetch-keys"]["args"])
+
+    assert (given.auth, given.role, given.authority, given.namespace) == (
+        "jwt-here",
+        "gateway",
+        "PEM",
+        "zt",
+    )
+    assert set(key_arguments(keys)) <= set(found["wireguard"]["args"])
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

@@ -21,7 +21,7 @@ def test_stages_are_pinned() -> None:
 
 
 def test_packages_are_pinned() -> None:
-    installs = [part for run in of("RUN") for part in run.split("&&") if " install " in part]
+    installs = [part for run in of("RUN") for part in run.split("&&") if "apt-get install " in part]
     words = [word for part in installs for word in part.split()[2:] if not word.startswith("-")]
 
     assert {"nftables", "wireguard-tools", "wireguard-go"} <= {w.split("=")[0] for w in words}
@@ -32,7 +32,24 @@ def test_nothing_is_taken_from_elsewhere_or_from_outside_the_package() -> None:
     assert not of("ADD")
     copied = [source for line in of("COPY") for source in line.split()[:-1] if source[0] != "-"]
 
-    assert {path for path in copied if not path.startswith("/")} == {"gateway/"}
+    assert {path for path in copied if not path.startswith("/")} == {
+        "gateway/",
+        "requirements-gateway.txt",
+    }
+    (install,) = (run for run in of("RUN") if "pip install" in run)
+    assert "--require-hashes" in install
+    assert "--only-binary :all:" in install
+
+
+def test_versions_are_those_that_are_tested() -> None:
+    gateway, tested = (locked(f"requirements{name}.txt") for name in ("-gateway", ""))
+    assert "hvac" in gateway
+    assert gateway.items() <= tested.items()
+
+
+def locked(name: str) -> dict[str, str]:
+    pins = re.findall(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", (ROOT / name).read_text(), re.MULTILINE)
+    return dict(pins)
 
 
 def test_it_runs_as_nobody() -> None:
