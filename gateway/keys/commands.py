@@ -97,18 +97,22 @@ def print_policy(*, name: str, cluster: str) -> None:
 
 
 def _states(store: KeyStore, paths: tuple[str, ...]) -> Iterator[KeyState]:
-    now = datetime.now(UTC)
     for path in paths:
         versions = store.versions(path)
         enabled = [item for item in versions if item.enabled]
         if not enabled:
             yield KeyState(path, 0, 0.0, "", len(versions), len(versions), "there is no key")
             continue
-        newest = enabled[-1]
-        age = (now - newest.created).total_seconds() / _SECONDS_A_DAY
-        public = store.description(path).get("publicKey", "")
-        disabled = len(versions) - len(enabled)
+        facts, newest = store.description(path), enabled[-1]
+        age = _age(facts.get("created", ""), newest.created)
+        public, disabled = facts.get("publicKey", ""), len(versions) - len(enabled)
         yield KeyState(path, newest.number, age, public, len(versions), disabled, note(age))
+
+
+def _age(noted: str, stored: datetime) -> float:
+    """Days since the key was made: a version is also stored for what changes beside it."""
+    made = datetime.fromtimestamp(float(noted), UTC) if noted else stored
+    return (datetime.now(UTC) - made).total_seconds() / _SECONDS_A_DAY
 
 
 def note(age: float) -> str:

@@ -1,0 +1,1 @@
+"""A KMS for the lab: a real Vault, with the rights that the product ships."""
