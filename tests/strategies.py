@@ -55,6 +55,7 @@ CLUSTERS = ("east", "west", "north")
 NAMESPACES = ("web", "data", "ops")
 SERVICES = ("api", "cache", "db", "jobs", "shop")
 PORTS = (80, 5432, 6379, 8080)
+PEER_PORTS = (7000, 7001)
 MOST_RULES = 10
 EXTERNALS = (
     ExternalService("internet", cidrs=(ip_network("0.0.0.0/0"),), ports=(443,)),
@@ -178,6 +179,7 @@ def _service(draw: DrawFn, name: str, cluster: str) -> Service:
         selector=_pick(draw, ((), (("app", name), ("tier", "backend")))),
         ports=tuple(Port(port, _pick(draw, tuple(Protocol))) for port in _some(draw, PORTS)),
         critical=_one_in(draw, 2),
+        peer_ports=_pick(draw, ((), (), PEER_PORTS[:1], PEER_PORTS)),
     )
 
 

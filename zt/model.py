@@ -239,6 +239,9 @@ class Service:
     ports: tuple[Port, ...] = key("what it listens on", default=())
     critical: Flag = key("whether it is on the critical path, for Rollout", default=False)
     replicas: Positive | None = key("pods that it runs, where that is fixed", default=None)
+    peer_ports: tuple[PortNumber, ...] = key(
+        "ports on which its own pods reach each other, by NetworkPolicies alone", default=()
+    )
     outside: Outside | None = key("set where it runs outside Kubernetes", default=None)
     where: Where = _position()
 

@@ -41,17 +41,24 @@ Entry = tuple[str, str, str, int]
 
 @dataclass(frozen=True)
 class Scene:
-    """One pod of each service of a cluster, others that nobody declared, and what is right."""
+    """Pods of each service of a cluster, others that nobody declared, and what is right.
+
+    One of each, and one more where pods of one service reach each other.
+    """
 
     policy: Policy
     cluster: str
 
     @cached_property
     def services(self) -> dict[Pod, Service]:
-        here = (service for service in self.policy.services if service.cluster == self.cluster)
+        here = [service for service in self.policy.services if service.cluster == self.cluster]
+        several = [service for service in here if service.peer_ports]
         return {
             Pod(item.name, item.namespace, item.labels, self._ip(number)): item
             for number, item in enumerate(here, 100)
+        } | {
+            Pod(f"{item.name}-1", item.namespace, item.labels, self._ip(number)): item
+            for number, item in enumerate(several, 150)
         }
 
     @cached_property
@@ -116,7 +123,8 @@ class Scene:
 
     def may_call(self, source: Service, destination: Service, port: int) -> bool:
         edge = self.spiffe(source), self.spiffe(destination), port
-        return edge in self.edges or self._has_role(source, destination, port)
+        peers = source is destination and port in destination.peer_ports
+        return edge in self.edges or peers or self._has_role(source, destination, port)
 
     def _has_role(self, source: Service, destination: Service, port: int) -> bool:
         """Exactly these go beyond ``decide``."""
@@ -232,7 +240,9 @@ def mistakes(scene: Scene, objects: Iterable[Object]) -> set[Entry]:
 def wrong(scene: Scene, cluster: Cluster) -> Iterator[tuple[str, Pod, Pod, int]]:
     for destination in scene.pods:
         service = scene.services.get(destination)
-        declared = {port.port for port in service.ports} if service else set()
+        declared = (
+            {*(port.port for port in service.ports), *service.peer_ports} if service else set()
+        )
         for source in scene.pods:
             if source != destination:
                 for port in ROLE_PORTS | declared:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from zt.check.facts import Facts
 from zt.check.report import error, listed, repeated, warning
 from zt.model import ExternalService, Mesh, Outside, Service
-from zt.position import Finding
+from zt.position import Finding, Where
 from zt.wellknown import (
     GATEWAY_LOCAL,
     GATEWAY_TUNNEL,
@@ -81,17 +81,45 @@ def _ports(mesh: Mesh, service: Service) -> Iterator[Finding]:
     taken = {SIDECAR_METRICS, SIDECAR_HEALTH, SIDECAR_PROBES}
     if service.name == mesh.infrastructure.gateway:
         taken |= {GATEWAY_LOCAL, GATEWAY_TUNNEL}
-    for port in service.ports:
-        if port.port in taken or 0 <= port.port - SIDECAR_INBOUND < _SIDECAR_PORTS:
+    for number, where in _numbers(service):
+        if number in taken or 0 <= number - SIDECAR_INBOUND < _SIDECAR_PORTS:
             message = (
-                f"port {port.port} is taken by the sidecar, which uses "
+                f"port {number} is taken by the sidecar, which uses "
                 f"{', '.join(map(str, sorted(taken)))} and {SIDECAR_INBOUND} to "
                 f"{SIDECAR_INBOUND + _SIDECAR_PORTS - 1}: choose another"
             )
-            yield error("sidecar-port", port.where.field("port"), message)
+            yield error("sidecar-port", where, message)
+    yield from _peer_ports(service)
     for index, number in repeated(port.port for port in service.ports):
         message = f"{service.name!r} declares port {number} twice"
         yield error("duplicate-port", service.ports[index].where.field("port"), message)
+
+
+def _numbers(service: Service) -> Iterator[tuple[int, Where]]:
+    """All ports that its pods listen on, and where each stands."""
+    for port in service.ports:
+        yield port.port, port.where.field("port")
+    for index, number in enumerate(service.peer_ports):
+        yield number, service.where.field("peerPorts", index)
+
+
+def _peer_ports(service: Service) -> Iterator[Finding]:
+    """They are for pods of the service alone; the sidecar must not have them."""
+    if service.peer_ports and service.outside:
+        message = (
+            f"{service.name!r} runs outside Kubernetes, where no NetworkPolicy holds peerPorts"
+        )
+        yield error("peer-port", service.where.field("peerPorts"), message)
+    for index, number in enumerate(service.peer_ports):
+        if service.port(number):
+            message = (
+                f"port {number} is declared, so the sidecar takes what comes to it: let pods of "
+                f"{service.name!r} reach each other on another port"
+            )
+            yield error("peer-port", service.where.field("peerPorts", index), message)
+    for index, number in repeated(service.peer_ports):
+        message = f"{service.name!r} lists peer port {number} twice"
+        yield error("duplicate-port", service.where.field("peerPorts", index), message)
 
 
 def _selectors(facts: Facts) -> Iterator[Finding]:

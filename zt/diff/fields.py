@@ -12,7 +12,7 @@ from zt.effective import named_rules
 from zt.model import Destination, Mesh, Policy, Service, Source
 
 # What decides which packets, pods and processes a rule speaks of, beside the rule itself.
-_ACCESS = ("cidrs", "hosts", "selector", "outside", "declaredOnly")
+_ACCESS = ("cidrs", "hosts", "selector", "outside", "declaredOnly", "peerPorts")
 _MESH = "mesh"
 _MESH_ACCESS = ("infrastructure", "trustDomain")
 

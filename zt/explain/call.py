@@ -80,6 +80,13 @@ class Call:
             self.destination, self.effective.mesh
         )
 
+    def among_peers(self) -> bool:
+        """Whether pods of one service reach each other, on a port that it has for that."""
+        called = self.destination
+        return (
+            isinstance(called, Service) and called is self.source and self.port in called.peer_ports
+        )
+
     def crosses(self) -> bool:
         """Whether both ends are services, in different places."""
         return crosses(self.source, self.destination)

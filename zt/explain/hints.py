@@ -29,6 +29,8 @@ def hints(call: Call) -> Iterator[Hint]:
         yield _undeclared(call, call.source_id)
     elif call.decision.reason is Reason.UNKNOWN_DESTINATION:
         yield _undeclared(call, call.destination_id)
+    elif call.among_peers():
+        yield Hint("its pods reach each other there all the same, with no rule: see peerPorts")
     elif call.decision.reason is Reason.PORT_NOT_DECLARED:
         yield _port(call)
     elif call.source_id == call.destination_id:

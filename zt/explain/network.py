@@ -12,6 +12,7 @@ from zt.wellknown import GATEWAY_LOCAL, GATEWAY_TUNNEL, server_name
 _EGRESS = "NetworkPolicy egress"
 _INGRESS = "NetworkPolicy ingress"
 _TUNNEL = "tunnel"
+_PEERS = "it knows the service's pods by address alone: no identity is proved, nothing is recorded"
 _RELAY = "a gateway passes on what others send, and cannot be told from them"
 
 
@@ -42,6 +43,8 @@ def _to_service(call: Call, source: Service, destination: Service) -> Statement:
         return Statement(_EGRESS, Stance.ALLOWS, f"{policy} lets it to {to} ({call.rule_name})")
     if call.crosses():
         return _denied_crossing(call, source)
+    if call.among_peers():
+        return _to_peers(_EGRESS, f"{policy} lets its pods reach each other", call)
     if not call.is_enforced(destination):
         why = f"{policy} does not cut {name(destination)}, which is not enforced yet"
         return Statement(_EGRESS, Stance.OPEN, why)
@@ -50,6 +53,10 @@ def _to_service(call: Call, source: Service, destination: Service) -> Statement:
         why = f"{policy} lets it there for {name(relayed.source)} ({relayed.rule.name})"
         return Statement(_EGRESS, Stance.OPEN, why, _RELAY)
     return Statement(_EGRESS, Stance.REFUSES, f"{policy} has no rule for it")
+
+
+def _to_peers(plane: str, what: str, call: Call) -> Statement:
+    return Statement(plane, Stance.ALLOWS, f"{what} on port {call.port} (peerPorts)", _PEERS)
 
 
 def _is_gateway(call: Call, party: Service) -> bool:
@@ -139,6 +146,8 @@ def _let_in(call: Call, destination: Service) -> Statement:
 
 def _kept_out(call: Call, destination: Service) -> Statement:
     policy = f"{destination.name}-ingress"
+    if call.among_peers():
+        return _to_peers(_INGRESS, f"{policy} lets its own pods in", call)
     if call.inbound() is None:
         why = f"{policy} does not name port {call.port}, which nothing declares"
         return Statement(_INGRESS, Stance.REFUSES, why)

@@ -246,6 +246,29 @@ def test_what_is_written_is_what_is_meant() -> None:
         assert file.header
 
 
+def test_pods_of_one_service_reach_each_other_on_its_peer_ports_alone() -> None:
+    several = tuple(
+        replace(one, peer_ports=(7000, 7001)) if one.name == "postgres" else one
+        for one in REAL.services
+    )
+    objects = compiled(replace(REAL, services=several), "hanzo-k8s")
+    before = compiled(REAL, "hanzo-k8s")
+    for side, key in (("ingress", "from"), ("egress", "to")):
+        found, old = (
+            policies[f"hanzo/postgres-{side}.yaml"]["spec"].get(side, [])
+            for policies in (objects, before)
+        )
+        (added,) = (item for item in found if item not in old)
+        assert added == {
+            key: [{"podSelector": {"matchLabels": {"app": "postgres"}}}],
+            "ports": [{"protocol": "TCP", "port": 7000}, {"protocol": "TCP", "port": 7001}],
+        }
+    assert {path for path in objects if objects[path] != before[path]} == {
+        "hanzo/postgres-ingress.yaml",
+        "hanzo/postgres-egress.yaml",
+    }
+
+
 def test_a_service_that_nobody_may_call_refuses_everybody() -> None:
     objects = compiled(REAL, "hanzo-k8s")
     spec = objects["monitoring/prometheus-ingress.yaml"]["spec"]

@@ -51,6 +51,14 @@ def test_a_changed_service_says_whether_others_are_meant_now(
     assert found.changes_access is access
 
 
+def test_pods_that_newly_reach_each_other_change_access() -> None:
+    (first, *others) = REAL.services
+    found = changed(replace(REAL, services=(replace(first, peer_ports=(7000,)), *others)))
+
+    assert found.changes == (Change(first.spiffe(REAL.mesh), "peerPorts", "", "7000", access=True),)
+    assert found.changes_access
+
+
 def test_a_default_that_is_written_out_is_no_change() -> None:
     written = tuple(
         replace(one, service_account=one.account, selector=tuple(one.labels.items()))

@@ -18,7 +18,7 @@ from zt.model import Phase, Policy, Service, ServicePhase
 REAL = load_policy("policies")
 HANZO = "spiffe://hanzo.ai/hanzo-k8s/hanzo"
 LUX = "spiffe://hanzo.ai/lux-k8s/lux"
-PORTS = (80, 443, 5432, 6379, 8054, 8080, 9090, 9586)
+PORTS = (80, 443, 5432, 6379, 7000, 8054, 8080, 9090, 9586)
 
 
 def resolve(policy: Policy) -> tuple[Effective, DecisionTable]:
@@ -121,6 +121,27 @@ def test_a_denied_connection_is_refused_by_every_plane_that_looks_at_both_ends()
         "NetworkPolicy egress",
         "NetworkPolicy ingress",
     }
+
+
+def test_pods_of_one_service_reach_each_other_without_a_decision() -> None:
+    services = tuple(
+        replace(one, peer_ports=(7000,)) if one.name == "postgres" else one for one in REAL.services
+    )
+    policy = replace(REAL, services=services)
+    found = tell(f"{HANZO}/postgres", f"{HANZO}/postgres", 7000, policy)
+
+    assert not found.allowed
+    said = {statement.plane: statement for statement in found.planes}
+    for plane in ("NetworkPolicy egress", "NetworkPolicy ingress"):
+        assert said[plane].stance is Stance.ALLOWS
+        assert "no identity is proved, nothing is recorded" in said[plane].weaker
+    assert {said[plane].stance for plane in ("handshake", "decision", "sidecar RBAC")} == {
+        Stance.ABSENT
+    }
+    assert "see peerPorts" in found.hints[0].message
+
+    other = tell(f"{HANZO}/iam", f"{HANZO}/postgres", 7000, policy)
+    assert stances(other)["NetworkPolicy ingress"] is Stance.REFUSES
 
 
 def test_the_hint_is_yaml_for_the_rule_of_the_source() -> None:

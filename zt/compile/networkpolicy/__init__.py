@@ -4,7 +4,8 @@ HIP-54, "Microsegmentation via Network Policies". A connection to a service foll
 destination, one to the outside that of its source. Kubernetes has no observe mode, so whatever is
 not in phase ``enforce`` is not restricted at all, and an enforced service may always call it.
 
-- ``<service>-ingress`` and ``<service>-egress`` of each enforced service: what the rules grant.
+- ``<service>-ingress`` and ``<service>-egress`` of each enforced service: what the rules grant, and
+  what its own pods say to each other on its ``peerPorts``.
   What crosses clusters goes through the pods of the own cluster's gateway. The evaluator, the
   gateway and who scrapes metrics find here also what that role needs.
 - ``allow-dns``, ``allow-evaluator``, ``allow-metrics``, ``allow-probes`` in each namespace that has
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zt.bundle import CompiledFile
-from zt.compile.networkpolicy.grants import from_clients, to_externals, to_upstreams
+from zt.compile.networkpolicy.grants import among_peers, from_clients, to_externals, to_upstreams
 from zt.compile.networkpolicy.objects import Pods, policy, rules
 from zt.compile.networkpolicy.roles import baseline, egress_roles, ingress_roles
 from zt.compile.networkpolicy.view import View
@@ -45,7 +46,11 @@ def compile_networkpolicies(effective: Effective, cluster: str) -> Iterator[Comp
 
 def _ingress(view: View, item: EffectiveService) -> CompiledFile:
     service = item.service
-    flows = [*from_clients(view, item), *ingress_roles(view, service)]
+    flows = [
+        *from_clients(view, item),
+        *among_peers(view, service),
+        *ingress_roles(view, service),
+    ]
     items = rules("from", service.namespace, flows)
     header = f"Who may connect to {service.name}; whoever is not here is refused."
     return policy(f"{service.name}-ingress", view.pods(service), header, ingress=items)
@@ -53,7 +58,12 @@ def _ingress(view: View, item: EffectiveService) -> CompiledFile:
 
 def _egress(view: View, item: EffectiveService) -> CompiledFile:
     service = item.service
-    flows = [*to_upstreams(view, item), *to_externals(view, item), *egress_roles(view, service)]
+    flows = [
+        *to_upstreams(view, item),
+        *among_peers(view, service),
+        *to_externals(view, item),
+        *egress_roles(view, service),
+    ]
     items = [*rules("to", service.namespace, flows), *view.open_egress]
     header = f"What {service.name} may connect to; whatever is not here is refused."
     return policy(f"{service.name}-egress", view.pods(service), header, egress=items)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from zt.compile.networkpolicy.objects import Flow, Port
 from zt.compile.networkpolicy.view import View
 from zt.effective import EffectiveService, Grant, party_id
-from zt.model import ExternalService
+from zt.model import ExternalService, Service
 from zt.wellknown import GATEWAY_LOCAL
 
 
@@ -28,6 +28,15 @@ def _from_client(view: View, grant: Grant, port: Port) -> Iterator[Flow]:
     elif view.gateway:
         why = f"{grant.rule.name}: {party_id(source, view.effective.mesh)} through the gateway"
         yield Flow(view.pods(view.gateway), port, why)
+
+
+def among_peers(view: View, service: Service) -> Iterator[Flow]:
+    """The pods of one service, on ports that no sidecar listens on.
+
+    The one thing that no decision stands behind: it is between pods of the same identity.
+    """
+    for port in service.peer_ports:
+        yield Flow(view.pods(service), Port(port), f"peerPorts of {service.name}: its own pods.")
 
 
 def to_upstreams(view: View, item: EffectiveService) -> Iterator[Flow]:
