@@ -35,7 +35,7 @@ def import_all(
 
 def present(socket: Path) -> Mapping[str, str]:
     """The images that a containerd has: name and digest."""
-    lines = (line.split() for line in _ctr(socket, "images", "ls").splitlines()[1:])
+    lines = (line.split() for line in _answer(socket, "images", "ls").splitlines()[1:])
     return {words[0]: words[2] for words in lines if len(words) >= _FEWEST_COLUMNS}
 
 
@@ -44,7 +44,7 @@ def _import(images: tuple[Image, ...], socket: Path) -> str:
     lacking = [item for item in images if there.get(item.name) != item.manifest.digest]
     if not lacking:
         return f"{socket}: all {len(images)} images are there"
-    without = set(_ctr(socket, "content", "ls", "--quiet").split())
+    without = set(_answer(socket, "content", "ls", "--quiet").split())
     _pipe(lacking, socket, without)
     size = sum(
         {b.digest: b.size for i in lacking for b in i.blobs if b.digest not in without}.values()
@@ -55,7 +55,7 @@ def _import(images: tuple[Image, ...], socket: Path) -> str:
 
 def _pipe(images: Sequence[Image], socket: Path, without: set[str]) -> None:
     with subprocess.Popen(  # noqa: S603 - ours
-        _command(socket, "images", "import", "-"),
+        ctr(socket, "images", "import", "-"),
         cwd=socket.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -72,15 +72,18 @@ def _pipe(images: Sequence[Image], socket: Path, without: set[str]) -> None:
         raise LabError(f"images can't be imported into {socket}: {said}")
 
 
-def _ctr(socket: Path, *arguments: str) -> str:
+def _answer(socket: Path, *arguments: str) -> str:
     done = subprocess.run(  # noqa: S603 - ours
-        _command(socket, *arguments), cwd=socket.parent, capture_output=True, text=True, check=False
+        ctr(socket, *arguments), cwd=socket.parent, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise LabError(f"containerd at {socket} does not answer: {done.stderr.strip()}")
     return done.stdout
 
 
-def _command(socket: Path, *arguments: str) -> list[str]:
-    """From the socket's folder, since a path to a socket may not be long (107 bytes)."""
+def ctr(socket: Path, *arguments: str) -> list[str]:
+    """The command line of ``ctr``, to be run in the folder of a containerd's socket.
+
+    By the whole path it may not be reached: that may not be longer than 107 bytes.
+    """
     return ["ctr", "--address", socket.name, "--namespace", _NAMESPACE, *arguments]

@@ -55,7 +55,7 @@ def _unpack(shop: Workshop, images: Mapping[str, Image], folder: Path) -> None:
     shop.report("unpacking images, once for all nodes")
     folder.mkdir()
     _fill(shop, folder / _ROOT)
-    with _containerd(folder) as socket:
+    with containerd(folder) as socket:
         import_all(images, [socket], lambda _: None)
 
 
@@ -94,7 +94,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _containerd(folder: Path) -> Iterator[Path]:
+def containerd(folder: Path) -> Iterator[Path]:
     """A containerd for images alone, whose root is in a folder; its socket."""
     log, socket = folder / "log", folder / "socket"
     (folder / "containerd.toml").write_text(_configuration(folder))
