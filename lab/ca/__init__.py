@@ -1,0 +1,1 @@
+"""New roots and issuing CAs for a running lab, under traffic: nobody may be refused meanwhile."""

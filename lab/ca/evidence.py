@@ -1,0 +1,68 @@
+"""Whether everybody has what was published: servers, and sidecars."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+
+from gateway.ca.certificates import fingerprint
+from lab.check.admin import admin
+from lab.check.model import Place
+from lab.check.svid import chain_in
+from lab.cluster.model import LabError
+from lab.nodes.pods import process_of
+from zt.inject.containers import ENVOY
+from zt.wellknown import BUNDLE_KEY, SIDECAR_BUNDLE
+
+_SECRETS = "/config_dump?resource=dynamic_active_secrets"
+_PAUSE = 2.0
+
+
+def until(what: str, is_so: Callable[[], bool], patience: float) -> None:
+    """Wait until something is so everywhere; who ends meanwhile is looked at again.
+
+    Raises:
+        LabError: if it does not come to that within so many seconds.
+    """
+    deadline = time.monotonic() + patience
+    while not _quietly(is_so):
+        if time.monotonic() > deadline:
+            raise LabError(f"after {patience:.0f} s it was not everywhere that {what}")
+        time.sleep(_PAUSE)
+
+
+def _quietly(is_so: Callable[[], bool]) -> bool:
+    try:
+        return is_so()
+    except (LabError, OSError, ValueError):
+        return False
+
+
+def trusted_by(place: Place) -> frozenset[str]:
+    """The roots in the bundle of a pod's sidecar, by fingerprint.
+
+    Raises:
+        LabError: if it does not run.
+        OSError: if it ends meanwhile.
+    """
+    process = process_of(place.pod.containers[ENVOY])
+    return roots_in(Path(f"/proc/{process}/root{SIDECAR_BUNDLE}/{BUNDLE_KEY}").read_bytes())
+
+
+def roots_in(text: bytes) -> frozenset[str]:
+    """Fingerprints of the certificates of a PEM text.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    return frozenset(map(fingerprint, x509.load_pem_x509_certificates(text)))
+
+
+def is_below(place: Place, issuing: frozenset[int]) -> bool:
+    """Whether the SVID of a pod's sidecar is below one of some CAs, by their serial numbers."""
+    chain = chain_in(json.loads(admin(place, _SECRETS)))
+    return any(certificate.serial_number in issuing for certificate in chain[1:])

@@ -1,0 +1,82 @@
+"""The SPIRE servers of a cluster: what they have, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from components.spire.names import SERVER
+from gateway.ca.ceremony import BUNDLE, CERTIFICATE
+from lab.ca.evidence import roots_in
+from lab.cluster.client import Client
+from lab.cluster.model import LabError
+from lab.nodes.pods import Pod, entered, pods, process_of
+from zt.wellknown import SERVER_SOCKET, SPIRE_NAMESPACE, SPIRE_UPSTREAM
+
+_PROGRAM = "/opt/spire/bin/spire-server"
+_PATIENCE = 60.0
+
+
+def servers(api: Client) -> tuple[Pod, ...]:
+    """The pods that run.
+
+    Raises:
+        LabError: if none does.
+    """
+    found = tuple(pod for pod in pods(api, SPIRE_NAMESPACE) if pod.account == SERVER and pod.ready)
+    if not found:
+        raise LabError(f"no SPIRE server is ready in {SPIRE_NAMESPACE}")
+    return found
+
+
+def issuing_of(pod: Pod) -> str:
+    """The issuing CA that a server would sign below now, PEM.
+
+    Raises:
+        LabError: if the server does not run.
+        OSError: if it ends meanwhile.
+    """
+    return (_upstream(pod) / CERTIFICATE).read_text(encoding="ascii")
+
+
+def roots_of(pod: Pod) -> frozenset[str]:
+    """The roots that a server would publish with its next CA, by fingerprint."""
+    return roots_in((_upstream(pod) / BUNDLE).read_bytes())
+
+
+def _upstream(pod: Pod) -> Path:
+    return Path(f"/proc/{_process(pod)}/root{SPIRE_UPSTREAM}")
+
+
+def renew(pod: Pod) -> None:
+    """Have a server make a CA below the issuing CA that it has now, and use it from now on.
+
+    Raises:
+        LabError: if it can't.
+    """
+    prepared = told(pod, "localauthority", "x509", "prepare")
+    authority = prepared["prepared_authority"]["authority_id"]
+    told(pod, "localauthority", "x509", "activate", f"-authorityID={authority}")
+
+
+def told(pod: Pod, *words: str) -> Any:  # noqa: ANN401 - any JSON
+    """What a server answers to one of its own commands.
+
+    Raises:
+        LabError: if it refuses.
+    """
+    command = [_PROGRAM, *words, f"-socketPath={SERVER_SOCKET}", "-output=json"]
+    inside = entered(_process(pod), command)
+    done = subprocess.run(  # noqa: S603 - a program of the pod's own
+        inside, capture_output=True, text=True, timeout=_PATIENCE, check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise LabError(f"{pod.name} refuses {' '.join(words[:3])}: {said}")
+    return json.loads(done.stdout)
+
+
+def _process(pod: Pod) -> int:
+    return process_of(pod.containers[SERVER])
