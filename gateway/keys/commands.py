@@ -14,6 +14,7 @@ import click
 from gateway.keys.opening import open_store
 from gateway.keys.rights import NAMES, policy
 from gateway.keys.store import KeyStore, KeyStoreError
+from gateway.tunnel.commands import rotate
 
 # Days: the life of a WireGuard key, and when to say that it ends.
 _LIFE, _SOON, _LATE = 90, 75, 85
@@ -94,6 +95,9 @@ def print_policy(*, name: str, cluster: str) -> None:
         click.echo(policy(name, cluster), nl=False)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+keys.add_command(rotate)
 
 
 def _states(store: KeyStore, paths: tuple[str, ...]) -> Iterator[KeyState]:
