@@ -70,8 +70,17 @@ def key_container(delivery: Delivery) -> Json:
 
     What it is told are references: where the secret is, never what it is.
     """
+    return _container("fetch-keys", delivery)
+
+
+def refresh_container(delivery: Delivery, seconds: int) -> Json:
+    """A container that reads the secret again, every so many seconds, and writes what is new."""
+    return _container("refresh-keys", delivery, f"--every={seconds}")
+
+
+def _container(name: str, delivery: Delivery, *more: str) -> Json:
     return {
-        "name": "fetch-keys",
+        "name": name,
         "image": delivery.image,
         "command": ["python3", "-m", "gateway.fetch"],
         "args": [
@@ -79,6 +88,7 @@ def key_container(delivery: Delivery) -> Json:
             f"--into={delivery.folder}",
             *(f"--field={name}" for name in delivery.fields),
             *(["--optional"] if delivery.optional else []),
+            *more,
         ],
         "volumeMounts": [
             {"name": delivery.volume, "mountPath": delivery.folder},

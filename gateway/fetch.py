@@ -2,13 +2,16 @@
 
 Each field becomes a file that one user reads. What is printed are references and reasons, never
 what the secret is. Exit code 1, with the reason, if it can't be had.
+
+With ``--every`` it goes on: what has changed is written, and what can't be had is asked for again.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.keys import KeyStoreError, MissingError, add_arguments, store_of
@@ -21,6 +24,13 @@ _PATIENCE = 240.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch what the arguments name; returns the exit code."""
     given = parser().parse_args(arguments)
+    if given.every:
+        keep(given, time.sleep)
+    return fetch(given)
+
+
+def fetch(given: argparse.Namespace) -> int:
+    """Fetch once; returns the exit code."""
     try:
         # Before the key is anywhere here.
         check_memory(given.into)
@@ -32,6 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ", ".join(sorted(found)) or "nothing"
     sys.stderr.write(f"fetch: {names} of {given.project}/{given.path} is in {given.into}\n")
     return 0
+
+
+def keep(given: argparse.Namespace, pause: Callable[[float], None]) -> None:
+    """Fetch for ever, with a pause before each time; a reason that lasts is written once."""
+    known: Mapping[str, str] = {}
+    said = ""
+    while True:
+        pause(given.every)
+        try:
+            found = _read(given)
+            if found != known:
+                write_keys(given.into, found)
+                known = found
+            said = ""
+        except (KeyStoreError, NotInMemoryError, ValueError, OSError) as error:
+            if str(error) != said:
+                said = str(error)
+                sys.stderr.write(f"fetch: {said}\n")
 
 
 def _read(given: argparse.Namespace) -> Mapping[str, str]:
@@ -56,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--field", action="append", default=[], help="A field that must be there; others stay."
     )
+    made.add_argument("--every", type=float, help="Go on, with so many seconds between.")
     made.add_argument("--optional", action="store_true", help="It is well if there is none yet.")
     return made
 

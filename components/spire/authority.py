@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.keys import Delivery, key_container, key_volumes
+from components.keys import Delivery, key_container, key_volumes, refresh_container
 from components.settings import DevelopmentAuthority, StackSettings
 from components.spire.names import SERVER_USER
 from zt.wellknown import SPIRE_UPSTREAM
@@ -15,14 +15,17 @@ Json = dict[str, Any]
 VOLUME = "upstream"
 # What SPIRE's configuration names, as in the Secret of a development CA.
 _FIELDS = ("tls.crt", "tls.key", "bundle.crt")
+# Seconds. A server reads the files for each CA of its own: far less often than this.
+_EVERY = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Volumes of the servers' pods, and what fills them before the server starts."""
+    """Volumes of the servers' pods, what fills them before the server starts, and afterwards."""
 
     volumes: list[Json]
-    containers: list[Json] = field(default_factory=list)
+    first: list[Json] = field(default_factory=list)
+    beside: list[Json] = field(default_factory=list)
 
 
 def authority(settings: StackSettings) -> Authority:
@@ -39,4 +42,5 @@ def authority(settings: StackSettings) -> Authority:
         user=SERVER_USER,
         fields=_FIELDS,
     )
-    return Authority(key_volumes(delivery), [key_container(delivery)])
+    again = refresh_container(delivery, _EVERY)
+    return Authority(key_volumes(delivery), [key_container(delivery)], [again])

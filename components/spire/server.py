@@ -95,7 +95,7 @@ def stateful_set(settings: StackSettings, digest: str) -> Json:
 
 def _pod(settings: StackSettings) -> Json:
     issuing = authority(settings)
-    init = {"initContainers": issuing.containers} if issuing.containers else {}
+    init = {"initContainers": issuing.first} if issuing.first else {}
     return {
         "serviceAccountName": SERVER,
         "automountServiceAccountToken": False,
@@ -109,6 +109,7 @@ def _pod(settings: StackSettings) -> Json:
         "containers": [
             _container(settings),
             controller_manager.container(settings.images.spire_controller_manager),
+            *issuing.beside,
         ],
         "volumes": _volumes(settings, issuing),
     }

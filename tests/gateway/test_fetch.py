@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.fetch import main
+from gateway.fetch import keep, main, parser
 from gateway.keys import KeyStore, open_store
 from gateway.memory import NotInMemoryError, check_memory, write_keys
 
@@ -107,3 +107,41 @@ def test_a_name_that_is_no_file_is_refused(memory: Path, name: str) -> None:
     with pytest.raises(ValueError, match="name of a file"):
         write_keys(memory, {"good": KEY, name: KEY})
     assert list(memory.iterdir()) == []
+
+
+class _Over(Exception):  # noqa: N818 - the test is
+    """Ends what would go on for ever."""
+
+
+def test_what_is_new_is_written_and_a_failure_is_tried_again(
+    store: KeyStore, tmp_path: Path, memory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.write("spire/here", {"tls.key": "old"})
+    read: list[str] = []
+    written: list[int] = []
+
+    def pause(_: float) -> None:
+        """What happens in the store meanwhile."""
+        match len(read):
+            case 2:
+                store.write("spire/here", {"tls.key": KEY})
+            case 3 | 4:
+                store.disable("spire/here", 2)
+            case 6:
+                raise _Over
+        file = memory / "tls.key"
+        read.append(file.read_text() if file.exists() else "")
+        written.append(file.stat().st_ino if file.exists() else 0)
+
+    given = parser().parse_args(
+        [
+            *(f"--address=file://{tmp_path}", "--project=zt-root-ca", "--path=spire/here"),
+            *(f"--into={memory}", "--every=1"),
+        ]
+    )
+    with pytest.raises(_Over):
+        keep(given, pause)
+    assert read == ["", "old", "old", KEY, KEY, KEY]
+    # What is the same is not written again, nor is what can't be had.
+    assert written[1] == written[2] != written[3] == written[5]
+    assert capsys.readouterr().err.count("fetch: ") == 1

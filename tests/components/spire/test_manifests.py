@@ -175,7 +175,7 @@ def test_the_database_in_the_cluster_is_verified_by_the_name_in_its_certificate(
     assert host == f"{metadata['name']}.{metadata['namespace']}.svc"
 
 
-def test_a_key_from_kms_stays_in_memory_and_its_token_with_the_init_container() -> None:
+def test_a_key_from_kms_stays_in_memory_and_its_token_with_those_who_fetch_it() -> None:
     workload, _ = pods(PRODUCTION)
     volumes = {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
     (fetch,) = pod_of(workload)["initContainers"]
@@ -189,9 +189,27 @@ def test_a_key_from_kms_stays_in_memory_and_its_token_with_the_init_container() 
         if source.get("serviceAccountToken", {}).get("audience") == "kms"
     }
     assert tokens <= {item["name"] for item in fetch["volumeMounts"]}
-    for item in pod_of(workload)["containers"]:
+    *others, refresh = pod_of(workload)["containers"]
+    for item in others:
         assert tokens.isdisjoint(mount["name"] for mount in item["volumeMounts"])
-    assert "/var/run/secrets/kubernetes.io/serviceaccount" not in mounts(fetch)
+    for item in (fetch, refresh):
+        assert "/var/run/secrets/kubernetes.io/serviceaccount" not in mounts(item)
+
+
+def test_a_key_that_is_new_in_kms_comes_into_a_pod_that_runs() -> None:
+    workload, _ = pods(PRODUCTION)
+    (fetch,) = pod_of(workload)["initContainers"]
+    refresh = container(workload, "refresh-keys")
+    *same, every = refresh["args"]
+    assert same == fetch["args"]
+    assert every == "--every=600"
+    assert {**refresh, "name": "fetch-keys", "args": same} == fetch
+    # A development CA is the kubelet's to refresh.
+    servers, _ = pods(LAB)
+    assert [item["name"] for item in pod_of(servers)["containers"]] == [
+        "spire-server",
+        "spire-controller-manager",
+    ]
 
 
 # --- Pods -----------------------------------------------------------------------------------------
@@ -265,6 +283,9 @@ def test_servers_spread_and_nodes_are_drained_one_at_a_time() -> None:
 def test_probes_ask_where_something_listens(stack: str) -> None:
     for workload in pods(STACKS[stack]):
         for item in pod_of(workload)["containers"]:
+            if item["name"] == "refresh-keys":
+                assert "ports" not in item  # it calls, and nobody calls it
+                continue
             ports = {port["containerPort"] for port in item["ports"]}
             probes = {key: item[key]["httpGet"]["port"] for key in item if key.endswith("Probe")}
             assert probes.keys() >= {"livenessProbe", "readinessProbe"}
