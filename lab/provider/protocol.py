@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -25,7 +25,7 @@ from lab.provider.access import client
 from lab.provider.cluster import Cluster, Refused, Warned
 from lab.provider.objects import Mode, identity_of
 from lab.provider.shape import Difference, Kind, cut, differences, property_path, replaces
-from lab.provider.state import Known, manager_of, normal, read, secrets_of, written
+from lab.provider.state import Known, manager_in, manager_of, normal, read, secrets_of, written
 from lab.provider.values import Json, decoded, encoded, has_unknown
 
 VERSION = "4.34.2"  # of the official provider, whose place it takes
@@ -170,7 +170,8 @@ class Provider(ResourceProviderServicer):
         self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext
     ) -> provider_pb2.DiffResponse:
         """Compare the object as it was last seen with what is asked for."""
-        known, inputs = read(request.olds, request.urn), normal(decoded(request.news)[0])
+        known = read(request.olds, request.old_inputs, request.urn)
+        inputs = normal(decoded(request.news)[0])
         configured = self._desk.provider(context.peer())
         found = [
             difference
@@ -211,7 +212,7 @@ class Provider(ResourceProviderServicer):
         """Change an object in place; in a preview try to."""
         configured = self._desk.provider(context.peer())
         known, patch = _asked(request.news, request.urn)
-        known = Known(known.live, known.inputs, _manager(request), known.secrets)
+        known = replace(known, manager=manager_in(request.olds, request.urn))
         if request.preview and has_unknown(known.inputs):
             return provider_pb2.UpdateResponse(properties=request.news)
         mode = Mode(force=configured.force, dry=request.preview)
@@ -230,7 +231,7 @@ class Provider(ResourceProviderServicer):
         """See how an object is now; an answer without an ID says that it is gone."""
         configured = self._desk.provider(context.peer())
         inputs, secrets = decoded(request.inputs)
-        manager = read(request.properties, request.urn).manager
+        manager = manager_in(request.properties, request.urn)
         known = Known({}, normal(inputs), manager, secrets)
 
         def look() -> provider_pb2.ReadResponse:
@@ -250,7 +251,7 @@ class Provider(ResourceProviderServicer):
     ) -> Empty:
         """Delete an object, or give up the fields of one that others own."""
         configured = self._desk.provider(context.peer())
-        known = read(request.properties, request.urn)
+        known = read(request.properties, request.old_inputs, request.urn)
         patch = _is_patch(request.urn, known.live)
 
         def delete() -> Empty:
@@ -291,10 +292,6 @@ def _asked(properties: Any, urn: str) -> tuple[Known, bool]:  # noqa: ANN401 - a
     return Known({}, normal(inputs), manager_of(urn), secrets), _is_patch(urn, inputs)
 
 
-def _manager(request: provider_pb2.UpdateRequest) -> str:
-    return read(request.olds, request.urn).manager
-
-
 def _is_patch(urn: str, manifest: Json) -> bool:
     """Whether a resource sets fields of others' objects: its kind in Pulumi ends so."""
     kind = urn.split("::")[2].rpartition(":")[2]
@@ -306,7 +303,7 @@ def _previewed(made: Known, preview: bool) -> Known:  # noqa: FBT001 - as the en
     if not preview:
         return made
     live = {key: value for key, value in made.live.items() if key != "status"}
-    return Known(live, made.inputs, made.manager, made.secrets)
+    return replace(made, live=live)
 
 
 def _is_ignored(difference: Difference, ignored: Any) -> bool:  # noqa: ANN401 - repeated strings

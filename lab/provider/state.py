@@ -1,4 +1,4 @@
-"""What Pulumi's state keeps of an object: the object itself, and what was asked of it."""
+"""What Pulumi's state keeps of an object, beside what was asked of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from lab.provider.values import UNKNOWN, Json, Path, decoded, encoded
 
-_INPUTS, _MANAGER, _VERSION = "__inputs", "__fieldManager", "__initialApiVersion"
+_MANAGER, _VERSION = "__fieldManager", "__initialApiVersion"
 _SECRET_FIELDS = ("data", "stringData")
 # The API server writes these; whoever copies them into a manifest asks for nothing.
 _READ_ONLY = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
@@ -32,27 +32,29 @@ def manager_of(urn: str) -> str:
     return f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}"
 
 
-def read(properties: Struct, urn: str) -> Known:
-    """What the state says; of a resource that was never made, nothing."""
+def read(properties: Struct, inputs: Struct, urn: str) -> Known:
+    """What the state says; of a resource that was never made, nothing.
+
+    The engine keeps inputs itself, beside the object.
+    """
     plain, secrets = decoded(properties)
-    inputs = plain.pop(_INPUTS, {})
-    manager = plain.pop(_MANAGER, None) or manager_of(urn)
+    plain.pop(_MANAGER, None)
     plain.pop(_VERSION, None)
-    own = frozenset(path for path in secrets if path[0] != _INPUTS)
-    return Known(plain, inputs, manager, own)
+    return Known(plain, decoded(inputs)[0], manager_in(properties, urn), secrets)
+
+
+def manager_in(properties: Struct, urn: str) -> str:
+    """Who applied an object's fields, by the state; or who would."""
+    if _MANAGER not in properties.fields:  # to ask for it would put it there
+        return manager_of(urn)
+    return properties.fields[_MANAGER].string_value or manager_of(urn)
 
 
 def written(known: Known) -> Struct:
-    """The same for the state; secrets stay so in both halves."""
-    plain = {
-        **known.live,
-        _INPUTS: known.inputs,
-        _MANAGER: known.manager,
-        _VERSION: known.inputs.get("apiVersion"),
-    }
-    secrets = secrets_of(known.inputs, known.secrets)
-    inputs = frozenset((_INPUTS, *path) for path in secrets)
-    return encoded(plain, secrets | inputs)
+    """The same for the state; secrets stay so."""
+    version = known.inputs.get("apiVersion")
+    plain = {**known.live, _MANAGER: known.manager, _VERSION: version}
+    return encoded(plain, secrets_of(known.inputs, known.secrets))
 
 
 def secrets_of(manifest: Json, marked: frozenset[Path]) -> frozenset[Path]:

@@ -79,6 +79,9 @@ def opened(
             # Attributes beside a state are written in two steps: a kill between them would lose it.
             "PULUMI_BACKEND_URL": f"{engine.state.as_uri()}?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(engine.passphrase),
+            # Each save replaces the file in one step: a copy of the one before is of no use.
+            "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
+            "PULUMI_PARALLEL_DIFF": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         },
     )
