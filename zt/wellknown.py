@@ -49,6 +49,9 @@ WORKLOAD_API = "workload_api"
 # The gateways' Envoys: from pods of the own cluster, and from the tunnel.
 GATEWAY_LOCAL = 15443
 GATEWAY_TUNNEL = 15444
+# WireGuard listens on the port of the gateway's endpoint, and on the next: keys are changed by a
+# second tunnel beside the first.
+WIREGUARD_LANES = 2
 
 SPIRE_NAMESPACE = "spire-system"
 SPIRE_SERVER_PORT = 8081

@@ -12,7 +12,7 @@ from components.wireguard.peers import tunnel_of
 from components.wireguard.pod import METRICS, PEERS_FILE, peers_name
 from zt.bundle import Bundle
 from zt.model import Gateway, Service
-from zt.wellknown import GATEWAY_LOCAL, GATEWAY_TUNNEL
+from zt.wellknown import GATEWAY_LOCAL, GATEWAY_TUNNEL, WIREGUARD_LANES
 
 Json = dict[str, Any]
 
@@ -71,10 +71,10 @@ def mesh_manifest(service: Service) -> Json:
 def tunnel_manifest(service: Service, tunnel: Gateway, *, production: bool) -> Json:
     """The gateway as the outside sees it: WireGuard, and the port of callers outside Kubernetes.
 
-    In production a load balancer, whose health check needs a TCP port beside UDP. Only the node
-    that the pod is on answers it, so packets come with their source, by no second hop.
+    By a load balancer, in production DigitalOcean's, whose health check needs a TCP port beside
+    UDP. Only the node that the pod is on answers it, so packets come with their source.
     """
-    balanced = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    first = tunnel.endpoint.port
     described = metadata(f"{service.name}-tunnel", service.namespace)
     if production:
         described["annotations"] = dict(_DIGITALOCEAN)
@@ -83,10 +83,14 @@ def tunnel_manifest(service: Service, tunnel: Gateway, *, production: bool) -> J
         "kind": "Service",
         "metadata": described,
         "spec": {
-            **(balanced if production else {"type": "ClusterIP"}),
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
             "selector": service.labels,
             "ports": [
-                _port("wireguard", "UDP", tunnel.endpoint.port),
+                *(
+                    _port(f"wireguard-{lane}", "UDP", first + lane)
+                    for lane in range(WIREGUARD_LANES)
+                ),
                 _port("arrivals", "TCP", GATEWAY_TUNNEL),
             ],
         },

@@ -208,6 +208,7 @@ def test_the_outside_reaches_the_tunnel_and_what_a_sidecar_decides_on(
     # The load balancer needs a TCP port for its health check.
     assert {(port["protocol"], port["port"], port["targetPort"]) for port in spec["ports"]} == {
         ("UDP", 51820, 51820),
+        ("UDP", 51821, 51821),
         ("TCP", GATEWAY_TUNNEL, GATEWAY_TUNNEL),
     }
 
@@ -219,11 +220,11 @@ def test_sidecars_and_prometheus_reach_it_inside_alone(made: dict[str, Json]) ->
     assert {port["port"] for port in spec["ports"]} == {GATEWAY_LOCAL, 9586}
 
 
-def test_where_there_is_no_production_there_is_no_load_balancer() -> None:
+def test_where_there_is_no_production_the_load_balancer_is_nobodys_in_particular() -> None:
     found = objects(registered(bundle_of("hanzo-k8s"), settings_of("hanzo-k8s", production=False)))
     service = found["Service/wg-gateway-tunnel"]
 
-    assert service["spec"]["type"] == "ClusterIP"
+    assert service["spec"]["type"] == "LoadBalancer"
     assert "annotations" not in service["metadata"]
 
 

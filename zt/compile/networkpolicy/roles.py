@@ -19,6 +19,7 @@ from zt.wellknown import (
     SIDECAR_HEALTH,
     SIDECAR_METRICS,
     SIDECAR_PROBES,
+    WIREGUARD_LANES,
 )
 
 _DNS = Pods("kube-system", (("k8s-app", ("kube-dns",)),))
@@ -94,17 +95,18 @@ def _out_of_gateway(view: View) -> Iterator[Flow]:
 
 
 def _tunnel(view: View) -> Iterator[tuple[Flow, Flow]]:
-    """WireGuard with each other gateway: to its port, and to our own."""
+    """WireGuard with each other gateway: to its ports, and to our own."""
     own = view.cluster.gateway
     for other in sorted(view.effective.mesh.clusters, key=lambda cluster: cluster.name):
         if own and other.gateway and other.name != view.cluster.name:
             theirs = other.gateway.endpoint
             why = f"Baseline: WireGuard with {other.name}, {theirs}."
             for block in view.endpoint(theirs.host):
-                yield (
-                    Flow(block, Port(theirs.port, "UDP"), why),
-                    Flow(block, Port(own.endpoint.port, "UDP"), why),
-                )
+                for lane in range(WIREGUARD_LANES):
+                    yield (
+                        Flow(block, Port(theirs.port + lane, "UDP"), why),
+                        Flow(block, Port(own.endpoint.port + lane, "UDP"), why),
+                    )
 
 
 # --- Every sidecar --------------------------------------------------------------------------------
