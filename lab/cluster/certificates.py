@@ -32,6 +32,8 @@ from lab.mesh.folders import write_private
 ADMINISTRATOR = "lab-administrator"
 # As whom the API server asks kubelets for logs, and has them execute commands.
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+# Who the load balancer is to the API.
+BALANCER = "lab-balancer"
 # A lab is thrown away long before.
 _LIFETIME = timedelta(days=30)
 _BACKDATED = timedelta(minutes=1)

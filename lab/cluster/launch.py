@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lab.cluster import network, programs
-from lab.cluster.certificates import ADMINISTRATOR, issue, kubeconfig, write_keys
+from lab.cluster.certificates import ADMINISTRATOR, BALANCER, issue, kubeconfig, write_keys
 from lab.cluster.client import Client, client
 from lab.cluster.forward import forward
 from lab.cluster.model import API_PORT, Cluster, Layout
@@ -58,12 +58,13 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
 def _launch_nodes(
     children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Speak
 ) -> None:
-    say("step", "starting schedulers and nodes")
+    say("step", "starting schedulers, load balancers and nodes")
     raise_limits()
     for cluster in clusters:
         children.start(programs.scheduler(layout, cluster))
         api, nodes = client(layout.kubeconfig(cluster.name)), nodes_of(layout, [cluster])
         nodes_launch.furnish(api, nodes)
+        children.start(programs.balancer(layout, cluster))
         for node in nodes:
             nodes_launch.start(children, node, cluster)
     for cluster in clusters:
@@ -85,18 +86,19 @@ def revive(children: Children, layout: Layout, clusters: tuple[Cluster, ...]) ->
 
 
 def _write_keys(layout: Layout, cluster: Cluster) -> None:
-    """Write keys, kubeconfigs for the administrator and the controllers, and files of nodes."""
+    """Write keys, kubeconfigs for the administrator and programs, and files of nodes."""
     keys = layout.keys(cluster.name)
     root = write_keys(keys, cluster)
     address = str(cluster.address)
     outside = forward(layout.namespace(cluster.name), address, API_PORT)
     there, here = f"https://{address}:{API_PORT}", f"https://127.0.0.1:{outside}"
-    own = (programs.CONTROLLERS, programs.SCHEDULER)
+    own = {name: f"system:{name}" for name in (programs.CONTROLLERS, programs.SCHEDULER)}
+    own |= {BALANCER: BALANCER}
     administrator = issue(root, ADMINISTRATOR, "system:masters")
     for path, user, server in (
         (layout.kubeconfig(cluster.name), administrator, here),
         (layout.inside(cluster.name), administrator, there),
-        *((keys / f"{name}.kubeconfig", issue(root, f"system:{name}"), there) for name in own),
+        *((keys / f"{name}.kubeconfig", issue(root, user), there) for name, user in own.items()),
     ):
         write_private(path, kubeconfig(root, user, cluster.name, server))
     for node in nodes_of(layout, [cluster]):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 
+from lab.cluster.certificates import BALANCER
 from lab.cluster.model import API_PORT, Cluster, Layout
 from lab.cluster.network import entered
 from lab.mesh.processes import Program
@@ -13,6 +16,9 @@ from lab.tools.build import tool
 ETCD, API_SERVER, CONTROLLERS = "etcd", "kube-apiserver", "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 CONTROL_PLANE = (API_SERVER, ETCD, CONTROLLERS)
+_ROOT = Path(__file__).parents[2]
+# Of nft and conntrack.
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 ETCD_PORT = 2379
 _PEER_PORT = 2380
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -112,6 +118,20 @@ def scheduler(layout: Layout, cluster: Cluster) -> Program:
         "profiling": "false",
     }
     return _program(layout, cluster, SCHEDULER, options)
+
+
+def balancer(layout: Layout, cluster: Cluster) -> Program:
+    """Our own load balancer, in the cluster's router."""
+    kubeconfig = layout.keys(cluster.name) / f"{BALANCER}.kubeconfig"
+    options = (f"--kubeconfig={kubeconfig}", f"--address={cluster.address}")
+    return Program(
+        name=named("balancer", cluster.name),
+        command=entered(
+            layout.namespace(cluster.name), (sys.executable, "-m", "lab.balancer", *options)
+        ),
+        environment={"PATH": _PATH, "PYTHONPATH": str(_ROOT), "LANG": "C.UTF-8"},
+        stop=signal.SIGKILL,
+    )
 
 
 def _program(layout: Layout, cluster: Cluster, name: str, options: dict[str, str]) -> Program:
