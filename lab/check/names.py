@@ -92,8 +92,9 @@ def _peer(site: Site, source: Place, destination: Place, short: str) -> str:
 
 
 def _reached(site: Site, source: Place, destination: Place, port: Port, name: str) -> str:
-    # What a pod dials of its own stays in it.
-    may = source is destination or site.may(source, destination, port.port)
+    # What a pod dials of its own stays in it; peers of one service have ports of their own.
+    own = source is destination or port.port in destination.declared.service.peer_ports
+    may = own or site.may(source, destination, port.port)
     asked = {**asking(port.protocol), "timeout": _PATIENCE if may else _REFUSED}
     answer = site.ask(source, host=name, port=port.port, **asked)
     if answer["ok"] is not may:

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 IMAGE = "zt.lab/service:lab"
 CONTAINER = "app"
 _STATEFUL = ("minio", "postgres", "redis")
-# Where pods of a StatefulSet talk with each other; no policy declares it.
+# Where pods of a StatefulSet talk with each other: a peer port of its policy, and no other's.
 PEERS = Port(7000, Protocol.HTTP)
 _REPLICAS = 2
 USER = 1000

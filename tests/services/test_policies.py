@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lab.mesh.processes import MeshError
+from lab.services.manifests import PEERS
 from lab.services.policies import OWN, lay, merged
 from lab.stack.folder import ROOT
 from zt.check import check
@@ -76,6 +77,11 @@ def test_a_validator_is_not_fifteen_pods(policy: Policy) -> None:
     (validator,) = [item for item in policy.services if item.name == "validator"]
     assert validator.replicas == 2
     assert [port.port for port in validator.ports] == [9650]
+
+
+def test_peers_of_a_stateful_set_have_a_port(policy: Policy) -> None:
+    peers = {item.name: item.peer_ports for item in policy.services if item.peer_ports}
+    assert peers == dict.fromkeys(("postgres", "redis", "minio"), (PEERS.port,))
 
 
 def test_lifetimes_may_be_minutes(tmp_path: Path) -> None:
