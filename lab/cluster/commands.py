@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from lab.attack.commands import attack
+from lab.ca.commands import ca
 from lab.cluster import controlplane
 from lab.cluster.model import LabError
 from lab.cluster.status import plane_json, show_status, status_json
@@ -149,7 +150,7 @@ def down(*, state: Path, as_json: bool) -> None:
         click.echo("stopped" if was_running else f"no lab is running in {state}")
 
 
-for command in (verify, attack, faults, rotate, scan):
+for command in (verify, attack, faults, rotate, ca, scan):
     lab.add_command(command)
 
 
