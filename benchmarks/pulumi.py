@@ -2,9 +2,8 @@
 
 Each stack meets a real API server of the lab: a preview and an up into an empty cluster, a preview
 when all is there, an up after one rule more, an up that has nothing to do. The same for a policy of
-300 services and 600 rules, by the lab's own stack, whose first up writes the state once, at its end:
-a file is written whole after each step, which would take minutes. Clusters on DigitalOcean are left
-out.
+300 services and 600 rules, by the lab's own stack. Its first up writes the state once, at its end:
+a file is written whole after each step, which takes minutes. Clusters on DigitalOcean are left out.
 
 A figure is seconds from the start of the command to the engine's summary: the program's run and the
 compiler's are within. The lab's stand-in serves the Kubernetes provider, a Python process beside.
