@@ -158,21 +158,24 @@ def _is_whom(attempt: Attempt, said: object) -> bool:
     return False
 
 
+@dataclass(frozen=True)
 class Plan:
-    """All attempts from one cluster. ``own`` are services whose programs are not the lab's."""
+    """All attempts from one cluster.
 
-    def __init__(
-        self, effective: Effective, table: DecisionTable, cluster: str, own: frozenset[str]
-    ) -> None:
-        """``own`` names the services that the stacks bring."""
-        self._effective, self._table, self._cluster = effective, table, cluster
-        self._own = own
-        self._gateway = effective.mesh.infrastructure.gateway
+    ``own`` names the services that the stacks bring, whose programs are not the lab's. Without a
+    ``tunnel`` nothing crosses, and there are no gateways.
+    """
+
+    effective: Effective
+    table: DecisionTable
+    cluster: str
+    own: frozenset[str]
+    tunnel: bool
 
     @property
     def sources(self) -> tuple[EffectiveService, ...]:
         """The services that call: those of the cluster."""
-        return self._effective.in_cluster(self._cluster)
+        return self.effective.in_cluster(self.cluster)
 
     def attempts(self) -> Iterator[Attempt]:
         """Every attempt; those by names first."""
@@ -184,7 +187,7 @@ class Plan:
 
     def _pairs(self) -> Iterator[tuple[EffectiveService, EffectiveService, Port]]:
         for source in self.sources:
-            for destination in self._effective.services:
+            for destination in self.effective.services:
                 if destination is not source and destination.service.outside is None:
                     for port in destination.service.ports:
                         yield source, destination, port
@@ -194,7 +197,11 @@ class Plan:
     ) -> Iterator[Attempt]:
         decision = self._decision(source, destination, port)
         layer = self._first_layer(source, destination, decision)
+        if layer is None:
+            return
         for way, host in _hosts(source.service, destination.service):
+            if way is Way.NAME and layer is Layer.DNS:
+                continue  # nobody's domain: whoever is asked then is not the lab's
             question = self._question(destination.service, port, passes=layer in _PASSING)
             question["host"] = host
             yield Attempt(source, destination, port, way, host, layer, decision, question)
@@ -218,7 +225,7 @@ class Plan:
         """Who refuses a name that is not on the list, and what is asked of it."""
         sni = server_name(port.port, called.name, called.namespace, called.cluster)
         asked: Json = {"port": port.port, "timeout": _PATIENCE, "tls": {"serverName": sni}}
-        if ends_own_tls(called, self._effective.mesh):
+        if ends_own_tls(called, self.effective.mesh):
             return Layer.API, asked | {"mode": "http"}
         asked["tls"]["alpn"] = [ALPN]
         # Whoever speaks first must not do so here; all others are asked.
@@ -228,30 +235,44 @@ class Plan:
     def _decision(
         self, source: EffectiveService, destination: EffectiveService, port: Port
     ) -> Decision:
-        return decide(self._table, source.spiffe, destination.spiffe, port.port)
+        return decide(self.table, source.spiffe, destination.spiffe, port.port)
 
     def _is_here(self, item: EffectiveService) -> bool:
-        """Whether it runs in the cluster: the gateways come with the tunnel."""
-        return item.service.cluster == self._cluster and item.service.name != self._gateway
+        """Whether it runs in the cluster."""
+        return item.service.cluster == self.cluster and self._runs(item)
+
+    def _runs(self, item: EffectiveService) -> bool:
+        return self.tunnel or not self._is_gateway(item)
+
+    def _is_gateway(self, item: EffectiveService) -> bool:
+        return item.service.name == self.effective.mesh.infrastructure.gateway
 
     def _first_layer(
         self, source: EffectiveService, destination: EffectiveService, decision: Decision
-    ) -> Layer:
-        """Who has the first word on a call by name."""
-        if self._gateway in (source.service.name, destination.service.name):
+    ) -> Layer | None:
+        """Who has the first word on a call by name; ``None`` where there is nothing to say."""
+        if not (self._runs(source) and self._runs(destination)):
             return Layer.TUNNEL
         if decision.verdict is Verdict.ALLOW:
-            return self._deciding(destination) if self._is_here(destination) else Layer.TUNNEL
+            reached = self.tunnel or self._is_here(destination)
+            return self._deciding(destination) if reached else Layer.TUNNEL
+        return self._refusing(source, destination)
+
+    def _refusing(self, source: EffectiveService, destination: EffectiveService) -> Layer | None:
+        """The same where no rule grants it."""
         if any(grant.destination is destination.service for grant in source.upstreams):
             return Layer.NO_LISTENER
         if not self._is_here(destination):
             return Layer.DNS
+        if self._is_gateway(source) and _is_called_from_elsewhere(destination):
+            # NetworkPolicies let it through, for it passes on what others say.
+            return None
         if destination.phase is Phase.ENFORCE:
             return Layer.NETWORK_POLICY
         return self._deciding(destination)
 
     def _deciding(self, destination: EffectiveService) -> Layer:
-        is_evaluator = ends_own_tls(destination.service, self._effective.mesh)
+        is_evaluator = ends_own_tls(destination.service, self.effective.mesh)
         return Layer.API if is_evaluator else Layer.EVALUATOR
 
     def _question(self, called: Service, port: Port, *, passes: bool) -> Json:
@@ -263,7 +284,7 @@ class Plan:
         match port.protocol:
             case Protocol.HTTP | Protocol.GRPC:
                 return asked | {"mode": "http"}
-            case Protocol.POSTGRES if called.name in self._own:
+            case Protocol.POSTGRES if called.name in self.own:
                 return asked | {"mode": "raw", "send": _SSL_REQUEST}
             case Protocol.TCP if not passes:
                 return asked | {"mode": "raw"}
@@ -273,9 +294,20 @@ class Plan:
                 return asked | {"mode": "line"}
 
 
+def _is_called_from_elsewhere(item: EffectiveService) -> bool:
+    """Whether a gateway brings it connections of other places."""
+    callers = (grant.source for inbound in item.inbound for grant in inbound.clients)
+    return any(
+        isinstance(caller, Service) and caller.cluster != item.service.cluster for caller in callers
+    )
+
+
 def _hosts(source: Service, destination: Service) -> Iterator[tuple[Way, str]]:
-    """The names by which it is dialled: the shortest that is its own, and the full one."""
-    known = [name for name in names(source, destination) if name.count(".") <= 1]
-    if source.cluster == destination.cluster:
-        yield Way.NAME, known[0]
+    """The names by which it is dialled: the shortest that is its own, and the full one.
+
+    Of another cluster's DNS knows none; its own name has the cluster's behind it.
+    """
+    here = source.cluster == destination.cluster
+    known = names(source, destination)
+    yield Way.NAME, known[0] if here else known[-1]
     yield Way.FULL, f"{destination.name}.{destination.namespace}.svc.cluster.local"

@@ -8,7 +8,7 @@ from lab.check.model import Check, Site, site_of
 from lab.check.run import across, checks
 from lab.verify.callers import Callers, callers
 from lab.verify.report import Report
-from lab.verify.site import Lab, stage_of
+from lab.verify.site import Lab, stages_of
 from lab.verify.verify import Verification, verify
 
 Say = Callable[[str], None]
@@ -21,7 +21,7 @@ def run(lab: Lab, clusters: Sequence[str], say: Say) -> Report:
         LabError: if that can't be done.
     """
     with callers() as found:
-        pairs = tuple(_pairs(lab, cluster, found, say) for cluster in clusters)
+        pairs = _pairs(lab, clusters, found, say)
         sites = [
             site_of(cluster, lab.policy, lab.api(cluster), lab.nodes, found) for cluster in clusters
         ]
@@ -30,11 +30,14 @@ def run(lab: Lab, clusters: Sequence[str], say: Say) -> Report:
         return Report(pairs, (*seen, *across(sites)))
 
 
-def _pairs(lab: Lab, cluster: str, callers: Callers, say: Say) -> Verification:
-    say(f"{cluster}: every service calls every other")
-    with stage_of(lab, cluster, callers) as stage:
-        found = verify(stage)
-    say(f"{cluster}: {len(found.outcomes)} attempts, {found.mismatches} mismatches")
+def _pairs(
+    lab: Lab, clusters: Sequence[str], callers: Callers, say: Say
+) -> tuple[Verification, ...]:
+    say("every service calls every other")
+    with stages_of(lab, clusters, callers) as stages:
+        found = verify(stages)
+    for item in found:
+        say(f"{item.cluster}: {len(item.outcomes)} attempts, {item.mismatches} mismatches")
     return found
 
 

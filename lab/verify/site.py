@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from components.audit.in_cluster import SERVICE as AUDIT_DATABASE
@@ -60,12 +60,23 @@ def lab_of(layout: Layout) -> Lab:
 
 
 @contextmanager
-def stage_of(lab: Lab, cluster: str, callers: Callers) -> Iterator[Stage]:
-    """A cluster, with a pod to call from for each service, also for those that are Jobs.
+def stages_of(lab: Lab, clusters: Iterable[str], callers: Callers) -> Iterator[tuple[Stage, ...]]:
+    """Clusters, with a pod to call from for each service, also for those that are Jobs.
 
     Raises:
-        LabError: if it can't be had.
+        LabError: if they can't be had.
     """
+    with ExitStack() as stack:
+        found = [stack.enter_context(_stage(lab, cluster, callers)) for cluster in clusters]
+        # What crosses is seen on both sides alone.
+        name = lab.policy.mesh.infrastructure.gateway
+        wanted = {cluster.name for cluster in lab.policy.mesh.clusters}
+        tunnel = {stage.cluster for stage in found if name in stage.pods} == wanted
+        yield tuple(replace(stage, plan=replace(stage.plan, tunnel=tunnel)) for stage in found)
+
+
+@contextmanager
+def _stage(lab: Lab, cluster: str, callers: Callers) -> Iterator[Stage]:
     api, policy = lab.api(cluster), lab.policy
     resolved = effective(policy, today())
     own = frozenset({policy.mesh.infrastructure.evaluator, AUDIT_DATABASE})
@@ -77,7 +88,7 @@ def stage_of(lab: Lab, cluster: str, callers: Callers) -> Iterator[Stage]:
         trail = stack.enter_context(closing(trail_of(api, policy, cluster)))
         yield Stage(
             cluster=cluster,
-            plan=Plan(resolved, decision_table(policy, today()), cluster, own),
+            plan=Plan(resolved, decision_table(policy, today()), cluster, own, tunnel=False),
             pods=dict(_pods(api, services)),
             nodes={node.name: node for node in lab.nodes if node.cluster == cluster},
             callers=callers,

@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A cluster: what was tried, and how the trail differs from what it should say.
+    """A cluster: what was tried from it, and how its trail differs from what it should say.
 
     ``waiting`` are attempts that were not made.
     """
@@ -84,27 +84,52 @@ class Stage:
     records: Callable[[datetime, Callable[[Sequence[Record]], bool]], tuple[Record, ...]]
 
 
-def verify(stage: Stage) -> Verification:
+def verify(stages: Sequence[Stage]) -> tuple[Verification, ...]:
     """Make every attempt and read what was recorded of it. Nothing else may call meanwhile.
 
     Raises:
         LabError: if it can't be tried: a pod has no dialer, the trail can't be read.
     """
-    began, start = time.monotonic(), datetime.now(UTC)
+    start = datetime.now(UTC)
+    tried = [_tried(stage, stages) for stage in stages]
+    made = [outcome for one in tried for outcome in one.outcomes]
+    return tuple(
+        _compared(stage, one, made, start) for stage, one in zip(stages, tried, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    outcomes: tuple[Outcome, ...]
+    waiting: tuple[Attempt, ...]
+    seconds: float
+
+
+def _tried(stage: Stage, stages: Sequence[Stage]) -> _Tried:
+    """All attempts from a cluster."""
+    began = time.monotonic()
     planned = tuple(stage.plan.attempts())
-    with _dialing(stage) as dial, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with _dialing(stage, stages) as dial, ThreadPoolExecutor(_AT_ONCE) as pool:
         outcomes = tuple(pool.map(dial, (item for item in planned if not item.waits)))
-    expected = expected_of(outcomes)
-    found = stage.records(start, lambda records: not expected - counted(records))
-    recorded = counted(found)
+    waiting = tuple(item for item in planned if item.waits)
+    return _Tried(outcomes, waiting, time.monotonic() - began)
+
+
+def _compared(
+    stage: Stage, tried: _Tried, made: Sequence[Outcome], start: datetime
+) -> Verification:
+    """A cluster's own attempts, and its trail with what all left there."""
+    here = [o for o in made if o.attempt.destination.service.cluster == stage.cluster]
+    expected = expected_of(here)
+    recorded = counted(stage.records(start, lambda found: not expected - counted(found)))
     return Verification(
         stage.cluster,
-        outcomes,
-        tuple(item for item in planned if item.waits),
+        tried.outcomes,
+        tried.waiting,
         recorded.total(),
         missing=expected - recorded,
         unexpected=without_own_traffic(recorded - expected),
-        seconds=time.monotonic() - began,
+        seconds=tried.seconds,
     )
 
 
@@ -137,7 +162,7 @@ def without_own_traffic(records: Counter[Expected]) -> Counter[Expected]:
 
 
 @contextmanager
-def _dialing(stage: Stage) -> Iterator[Callable[[Attempt], Outcome]]:
+def _dialing(stage: Stage, stages: Sequence[Stage]) -> Iterator[Callable[[Attempt], Outcome]]:
     """What makes an attempt, from where it is to be made."""
     svids = {item.service.name: _svid(stage, item) for item in stage.plan.sources}
     with ExitStack() as stack:
@@ -150,10 +175,20 @@ def _dialing(stage: Stage) -> Iterator[Callable[[Attempt], Outcome]]:
                 return _by_identity(stage, attempt, hosts, svids)
             pod = _pod_of(stage, attempt.source)
             answer = stage.callers.of(pod).ask(attempt.question)
-            origin = Origin(pod.name, pod.node)
+            origin = _origin(attempt, pod, stages)
             return Outcome(attempt, origin, answer, surprise(attempt, answer))
 
         yield dial
+
+
+def _origin(attempt: Attempt, pod: Pod, stages: Sequence[Stage]) -> Origin:
+    """Whose address a call comes from: what crosses comes from the gateway of the other side."""
+    called = attempt.destination.service.cluster
+    if attempt.passes and called != attempt.source.service.cluster:
+        plan = next(stage.plan for stage in stages if stage.cluster == called)
+        there = next(stage.pods for stage in stages if stage.cluster == called)
+        pod = there[plan.effective.mesh.infrastructure.gateway]
+    return Origin(pod.name, pod.node)
 
 
 def _by_identity(

@@ -58,7 +58,7 @@ class World:
     def stage(self) -> Stage:
         return Stage(
             cluster="hanzo-k8s",
-            plan=Plan(self.resolved, self.table, "hanzo-k8s", _OWN),
+            plan=Plan(self.resolved, self.table, "hanzo-k8s", _OWN, tunnel=False),
             pods=self.pods,
             nodes={"hanzo-k8s-1": cast("Node", None)},
             callers=cast("Callers", self),
@@ -171,7 +171,8 @@ def world(resolved: Effective, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def _verified(world: World) -> Verification:
-    return verify(world.stage())
+    (found,) = verify([world.stage()])
+    return found
 
 
 def test_a_cluster_that_holds_has_no_mismatch(world: World) -> None:
@@ -204,7 +205,7 @@ def test_a_record_from_another_pod_is_missing_and_odd(world: World) -> None:
         honest(source, called, verdict, layer, _pod("other", 1) if pod and source == "iam" else pod)
 
     world.record = lie  # type: ignore[method-assign]
-    found = verify(stage)
+    (found,) = verify([stage])
     assert found.mismatches > 0
     assert found.missing.total() == found.unexpected.total()
 
@@ -225,7 +226,7 @@ def test_a_record_too_many_is_a_mismatch(world: World) -> None:
     late = world.records.pop()
     honest = world.trail
     world.trail = lambda *args: (*honest(*args), late)  # type: ignore[method-assign]
-    found = verify(Stage(**{**_fields(stage), "records": world.trail}))
+    (found,) = verify([Stage(**{**_fields(stage), "records": world.trail})])
     assert found.unexpected.total() == found.mismatches == 1
 
 
@@ -234,7 +235,7 @@ def test_what_evaluators_write_by_themselves_is_no_mismatch(world: World) -> Non
     late = world.records.pop()
     honest = world.trail
     world.trail = lambda *args: (*honest(*args), late)  # type: ignore[method-assign]
-    found = verify(Stage(**{**_fields(world.stage()), "records": world.trail}))
+    (found,) = verify([Stage(**{**_fields(world.stage()), "records": world.trail})])
     assert found.mismatches == 0
 
 
