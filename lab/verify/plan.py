@@ -14,148 +14,20 @@ the node of the destination's pod.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
 
-from lab.mesh.trail import Entry
+from lab.verify.attempt import PASSING, Attempt, Json, Layer, Way
 from zt.decide import Decision, DecisionTable, Verdict, decide
 from zt.effective import Effective, EffectiveService
 from zt.model import Phase, Port, Protocol, Service
 from zt.placement import ends_own_tls, names
 from zt.wellknown import ALPN, server_name
 
-Json = dict[str, Any]
-
 # As PostgreSQL's clients begin (SSLRequest): the server says S or N, whoever asks.
 _SSL_REQUEST = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
 # What passes may take long on a busy machine; what is dropped is waited for in vain.
 _PATIENCE, _SHORT_PATIENCE = 15.0, 2.5
-
-
-class Way(StrEnum):
-    """How a destination is dialled."""
-
-    NAME = "short name"
-    FULL = "full name"
-    IDENTITY = "own SVID, from the node of the pod"
-
-
-class Layer(StrEnum):
-    """Who has the first word on an attempt, whatever it is."""
-
-    EVALUATOR = "evaluator"
-    # The evaluator as its own doorkeeper: its sidecar has no part in what comes in.
-    API = "api"
-    HANDSHAKE = "handshake"
-    NETWORK_POLICY = "NetworkPolicy"
-    NO_LISTENER = "sidecar without listener"
-    DNS = "DNS"
-    TUNNEL = "waiting for the tunnel"
-
-
-_PASSING = (Layer.EVALUATOR, Layer.API)
-_RECORDING = (*_PASSING, Layer.HANDSHAKE)
-
-# The evaluator speaks to whom it refuses.
-_FORBIDDEN = 403
-
-# How a call fails (words of ``lab.services.dialing``) where a layer refuses it.
-_REFUSALS: Mapping[Layer, frozenset[str]] = {
-    Layer.HANDSHAKE: frozenset({"tls", "reset", "closed"}),
-    Layer.NETWORK_POLICY: frozenset({"unreachable"}),
-    Layer.NO_LISTENER: frozenset({"refused"}),
-    Layer.DNS: frozenset({"name"}),
-}
-
-
-class Origin(NamedTuple):
-    """Where a source's call comes from, as the trail knows it; ``None`` where it is no pod."""
-
-    pod: str | None
-    node: str | None
-
-
-NOWHERE = Origin(None, None)
-
-
-class Expected(NamedTuple):
-    """A record as it should be."""
-
-    entry: Entry
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A call: ``question`` is for the dialer; ``host`` is empty where an address must be found."""
-
-    source: EffectiveService
-    destination: EffectiveService
-    port: Port
-    way: Way
-    host: str
-    layer: Layer
-    decision: Decision
-    question: Json
-
-    @property
-    def passes(self) -> bool:
-        """Whether it reaches whom it dials if all is right."""
-        return self.layer in _PASSING and self.way is not Way.IDENTITY
-
-    @property
-    def waits(self) -> bool:
-        """Whether nothing can be said of it yet."""
-        return self.layer is Layer.TUNNEL
-
-    def expected(self, origin: Origin) -> Expected | None:
-        """The one record that it should leave, if its layer leaves any."""
-        if self.layer not in _RECORDING:
-            return None
-        verdict = Verdict.ALLOW if self.passes else Verdict.DENY
-        entry = Entry(
-            self.source.spiffe,
-            self.destination.spiffe,
-            self.port.port,
-            verdict,
-            self.decision.verdict,
-            self.decision.rule,
-            self.layer.value,
-        )
-        return Expected(entry, NOWHERE if self.way is Way.IDENTITY else origin)
-
-
-def surprise(attempt: Attempt, answer: Json) -> str | None:
-    """What is odd about an answer of the dialer; ``None`` if it is as the policy says."""
-    said, how = answer.get("answer"), answer.get("error")
-    if attempt.passes:
-        if not answer["ok"]:
-            return f"should pass, and was refused: {_how(answer)}"
-        return None if _is_whom(attempt, said) else f"somebody else answered: {said!r}"
-    if attempt.layer is Layer.API and isinstance(said, dict) and said["status"] == _FORBIDDEN:
-        return None
-    if answer["ok"] or said:
-        return f"should be refused, and {said!r} came back"
-    if how in _REFUSALS[attempt.layer]:
-        return None
-    return f"was refused by something else than {attempt.layer}: {_how(answer)}"
-
-
-def _how(answer: Json) -> str:
-    detail = answer.get("detail")
-    return f"{answer.get('error')} ({detail})" if detail else str(answer.get("error"))
-
-
-def _is_whom(attempt: Attempt, said: object) -> bool:
-    """Whether it is the service that answers; those of the mesh's own do not say who they are."""
-    match said:
-        case {"status": _, "body": {"service": name}} | {"service": name}:
-            return bool(name == attempt.destination.service.name)
-        case {"status": _} | "S" | "N":
-            return True
-    return False
 
 
 @dataclass(frozen=True)
@@ -202,7 +74,7 @@ class Plan:
         for way, host in _hosts(source.service, destination.service):
             if way is Way.NAME and layer is Layer.DNS:
                 continue  # nobody's domain: whoever is asked then is not the lab's
-            question = self._question(destination.service, port, passes=layer in _PASSING)
+            question = self._question(destination.service, port, passes=layer in PASSING)
             question["host"] = host
             yield Attempt(source, destination, port, way, host, layer, decision, question)
 

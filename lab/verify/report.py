@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.check.model import Check
-from lab.verify.plan import Attempt, Expected, Layer, Way
+from lab.verify.attempt import Attempt, Expected, Layer, Way
 from lab.verify.verify import Outcome, Verification
 from zt.decide import Verdict
 

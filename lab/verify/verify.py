@@ -16,17 +16,9 @@ from lab.cluster.model import LabError
 from lab.nodes.model import Node
 from lab.nodes.pods import Pod
 from lab.services import program
+from lab.verify.attempt import NOWHERE, Attempt, Expected, Json, Origin, Way, surprise
 from lab.verify.callers import Caller, Callers
-from lab.verify.plan import (
-    NOWHERE,
-    Attempt,
-    Expected,
-    Json,
-    Origin,
-    Plan,
-    Way,
-    surprise,
-)
+from lab.verify.plan import Plan
 from lab.verify.trail import Record
 from zt.effective import EffectiveService
 

@@ -9,7 +9,8 @@ import pytest
 from lab.mesh.trail import Entry
 from lab.services.policies import lay
 from lab.stack.folder import ROOT
-from lab.verify.plan import NOWHERE, Attempt, Layer, Origin, Plan, Way, surprise
+from lab.verify.attempt import NOWHERE, Attempt, Layer, Origin, Way, surprise
+from lab.verify.plan import Plan
 from zt.decide import Verdict, decide, decision_table
 from zt.effective import effective
 from zt.load import load_policy

@@ -17,8 +17,9 @@ from lab.nodes.pods import Pod
 from lab.services.policies import lay
 from lab.stack.folder import ROOT
 from lab.verify import verify as verify_module
+from lab.verify.attempt import Layer, Way
 from lab.verify.callers import Callers
-from lab.verify.plan import Layer, Plan, Way
+from lab.verify.plan import Plan
 from lab.verify.report import Report, as_json, odd, page, show
 from lab.verify.trail import Record
 from lab.verify.verify import Stage, Verification, verify
