@@ -6,12 +6,12 @@ They start where NetworkPolicies let one through, so that the certificate alone 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.attack.model import Attack, Attempt, Dial, Family, Json, Layer, Plane, Stop
 from lab.attack.network import NETWORK_POLICY, against, question
 from lab.attack.scene import Position, Scene, Target
-from zt.model import Service
+from zt.model import Protocol, Service
 from zt.wellknown import ALPN, server_name
 
 # Kinds of certificates; what a name such as ``stolen/<service>`` begins with.
@@ -49,7 +49,9 @@ def identity(scene: Scene) -> Iterator[Attempt]:
     for target in scene.targets:
         position = scene.client(target) or scene.host(target)
         for trick in _tricks(scene, target, position):
-            yield _attempt(target, position, trick)
+            yield _attempt(target, position, _to_who_greets(target, trick))
+        if target.protocol is Protocol.TCP:
+            yield from _after_greeting(scene, target, position)
         yield from _elsewhere(scene, target)
 
 
@@ -57,6 +59,33 @@ def _attempt(target: Target, position: Position, trick: _Trick) -> Attempt:
     attack = Attack(trick.name, Family.IDENTITY, trick.defence, garbled=True)
     asked = question(target) | {"tls": trick.tls}
     return against(attack, target, Dial(position.pod, asked, trick.svid))
+
+
+def _to_who_greets(target: Target, trick: _Trick) -> _Trick:
+    """The same against a server that speaks first.
+
+    The evaluator and the list behind it act on the first byte of the client: too late to keep the
+    greeting back. That is for the handshake alone.
+    """
+    first = tuple(stop for stop in trick.defence if stop.layers == {Layer.HANDSHAKE})
+    if target.protocol is not Protocol.TCP or first == trick.defence:
+        return trick
+    return replace(trick, name=f"{trick.name}, to a server that speaks first", defence=first)
+
+
+def _after_greeting(scene: Scene, target: Target, position: Position) -> Iterator[Attempt]:
+    """A line to a server that speaks first, which is to get no answer, greeted or not."""
+    stranger = scene.stranger_service(target)
+    if stranger is None:
+        return
+    attack = Attack(
+        "a stolen SVID of a service that may not call, behind a server's greeting",
+        Family.IDENTITY,
+        _UNLISTED,
+        garbled=True,
+    )
+    asked = question(target) | {"mode": "line", "greeted": True, "tls": offered(target)}
+    yield against(attack, target, Dial(position.pod, asked, f"{STOLEN}/{stranger.name}"))
 
 
 def _tricks(scene: Scene, target: Target, position: Position) -> Iterator[_Trick]:

@@ -82,11 +82,14 @@ def _wide_sidecar(site: Site, service: Service, kinds: Collection[str]) -> Itera
 
 def _have(processes: Iterable[int], files: dict[str, str]) -> bool:
     """Whether the files of a ConfigMap are such in all sidecars."""
-    return all(
-        Path(f"/proc/{pid}/root{SIDECAR_CONFIGURATION}/{name}").read_text() == text
-        for pid in processes
-        for name, text in files.items()
-    )
+    try:
+        return all(
+            Path(f"/proc/{pid}/root{SIDECAR_CONFIGURATION}/{name}").read_text() == text
+            for pid in processes
+            for name, text in files.items()
+        )
+    except OSError as error:
+        raise LabError(f"a sidecar has ended meanwhile: {error}") from None
 
 
 @contextmanager

@@ -98,7 +98,8 @@ class Attack:
             if stop.is_there(removed):
                 return stop.layers
         if self.garbled and Plane.REDIRECT in removed:
-            return frozenset({Layer.APPLICATION})
+            # Nobody, where the application listens on its loopback alone.
+            return frozenset({Layer.APPLICATION, Layer.NOBODY})
         return frozenset()
 
 

@@ -12,6 +12,8 @@ from zt.wellknown import SIDECAR_HEALTH, SIDECAR_METRICS, SIDECAR_PROBES
 
 # Seconds that a call may take: a packet that is dropped is never answered.
 PATIENCE = 3.0
+# Longer than a sidecar waits for a handshake (``transport_socket_connect_timeout``).
+PATIENCE_WITH_SILENCE = 8.0
 # Where the program itself listens in the target's pod, on TCP, and on UDP beside the declared port.
 PLANTED = 4444
 ALIAS_PORT = 80
@@ -44,14 +46,20 @@ def question(target: Target, host: str | None = None, port: int | None = None) -
         "timeout": PATIENCE,
     }
     match target.protocol:
-        case Protocol.TCP:
-            return asked  # it speaks first
+        case Protocol.TCP:  # it speaks first, so a sidecar waits for the TLS that never comes
+            return asked | {"timeout": PATIENCE_WITH_SILENCE}
         case Protocol.HTTP | Protocol.GRPC:
             return asked | {"send": page("/", target.service.name)}
         case Protocol.POSTGRES if target.service.name == _POSTGRESQL:
             return asked | {"sendBase64": base64.b64encode(_SSL_REQUEST).decode()}
         case _:
             return asked | {"send": _LINE}
+
+
+def asked_for(target: Target, port: int, send: str) -> Json:
+    """Something else that is asked of the target's pod."""
+    address = target.place.address
+    return {"mode": "raw", "host": address, "port": port, "timeout": PATIENCE, "send": send}
 
 
 def page(path: str, host: str) -> str:
@@ -139,17 +147,15 @@ def _other_ports(scene: Scene, target: Target) -> Iterator[Attempt]:
 
 
 def _questions_elsewhere(target: Target) -> Iterator[tuple[str, Json]]:
-    asked = question(target)
-    udp = {"host": asked["host"], "mode": "udp", "send": _LINE, "timeout": PATIENCE}
-    yield "UDP on the declared port", udp | {"port": target.port}
-    yield "an undeclared port", asked | {"port": PLANTED, "send": _LINE}
+    yield "UDP on the declared port", asked_for(target, target.port, _LINE) | {"mode": "udp"}
+    yield "an undeclared port", asked_for(target, PLANTED, _LINE)
     for name, port in (
         ("the metrics port", SIDECAR_METRICS),
         ("the health port", SIDECAR_HEALTH),
         ("the probes' port", SIDECAR_PROBES),
     ):
         path = "/ready" if port == SIDECAR_HEALTH else "/stats/prometheus"
-        yield name, asked | {"port": port, "send": page(path, target.service.name)}
+        yield name, asked_for(target, port, page(path, target.service.name))
 
 
 def _pages(scene: Scene, target: Target) -> Iterator[Attempt]:
@@ -166,5 +172,5 @@ def _pages(scene: Scene, target: Target) -> Iterator[Attempt]:
             Family.NETWORK,
             (Stop(None, frozenset({Layer.ROUTE})),),
         )
-        asked = question(target, port=SIDECAR_METRICS) | {"send": page(path, target.service.name)}
+        asked = asked_for(target, SIDECAR_METRICS, page(path, target.service.name))
         yield against(attack, target, Dial(reader.pod, asked), named=False)

@@ -36,7 +36,8 @@ from lab.nodes.pods import entered
 from lab.verify.trail import Record
 from zt.inject.containers import ENVOY
 
-_AT_ONCE = 16
+# Most wait for an answer that never comes.
+_AT_ONCE = 96
 # Seconds that a record may take into the trail.
 _RECORDED_WITHIN = 8.0
 _PATIENCE = 30.0
@@ -71,11 +72,10 @@ def _round(site: Site, made: Round, name: str, removed: Collection[Plane]) -> It
     records = _recorded(site, made, removed, start)
     after = _arrived(site, made)
     for attempt, seen in zip(made, outcomes, strict=True):
-        complete = replace(
-            seen,
-            packets=_packets(site, attempt, before, after),
-            records=tuple(record for record in records if _is_of(record, attempt)),
-        )
+        packets = _packets(site, attempt, before, after)
+        # What never came is in no record; another attempt of the round may be.
+        own = tuple(r for r in records if packets != 0 and _is_of(r, attempt))
+        complete = replace(seen, packets=packets, records=own)
         layer, expected = layer_of(complete, removed), attempt.attack.stopped_by(removed)
         yield Result(attempt, name, layer, complete, expected)
 
@@ -181,7 +181,7 @@ def _shown(site: Site, action: Dial) -> Json:
 
 
 def dialled(answer: Json) -> Seen:
-    """What an answer of ``lab.services.caller`` in mode ``raw`` or ``udp`` means.
+    """What an answer of ``lab.services.caller`` in mode ``raw``, ``udp`` or ``line`` means.
 
     Raises:
         LabError: if the question was wrong.

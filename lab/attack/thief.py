@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from lab.attack.certificates import Material
 from lab.cluster.model import LabError
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_LIMITS = frozenset({"cpu", "cpuacct", "cpuset", "memory"})
 _MEMORY = "/dev/shm"  # noqa: S108 - keys touch no disk
 _PATIENCE = 60.0
 _UNKNOWN = "knows no registration"
@@ -52,31 +55,48 @@ def steal(pid: int, socket: str) -> Loot:
         NothingGivenError: if the agent gives none.
         LabError: if that can't be tried.
     """
-    command = [sys.executable, "-m", __name__, str(pid), socket]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"no SVID can be asked for as process {pid}: {error}") from None
-    if not done.stdout:
-        words = done.stderr.strip().splitlines()[-1:]
-        raise LabError(f"no SVID can be asked for as process {pid}: {''.join(words)}")
-    said: dict[str, Any] = json.loads(done.stdout)
+    said: dict[str, Any] = json.loads(
+        _run([sys.executable, "-m", "lab.attack.thief", str(pid), socket], pid)
+    )
     if "spiffe" not in said:
         raise NothingGivenError(said["error"], unknown=said["unknown"])
     return Loot(said["spiffe"], Material(said["certificate"], said["key"]))
 
 
+def _run(command: list[str], pid: int) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(  # noqa: S603 - ourselves
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, words = process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"no SVID came for process {pid} in {_PATIENCE:.0f} s") from None
+        finally:
+            # Entering the processes of a container takes one process more.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if not said:
+        last = "".join(words.strip().splitlines()[-1:])
+        raise LabError(f"no SVID can be asked for as process {pid}: {last}")
+    return said
+
+
 def join(pid: int, cgroups: Path = _CGROUPS) -> None:
-    """Be in the cgroups of another process from now on.
+    """Be in the cgroups of another process from now on, but those that limit what it may take.
 
     Raises:
         OSError: if they are gone.
     """
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
+        if not _LIMITS.isdisjoint(controllers.split(",")):
+            continue
         folder = cgroups / controllers.removeprefix("name=") / path.lstrip("/")
         if (folder / "cgroup.procs").exists():
             (folder / "cgroup.procs").write_text(str(os.getpid()))

@@ -1,19 +1,32 @@
-"""The policies of the product as a scene: a pod for each service."""
+"""The policies of the lab as a scene: a pod for each service."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from lab.attack.model import Attempt, Dial, Layer, Result, Seen
 from lab.attack.scene import Place, Scene
+from lab.services.policies import lay
 from lab.verify.trail import Record
 from zt.effective import effective
 from zt.load import load_policy
+from zt.model import Policy
 
 POLICIES = Path(__file__).parents[2] / "policies"
-EFFECTIVE = effective(load_policy(POLICIES), date(2026, 1, 1))
+
+
+def _laid() -> Policy:
+    """As the lab has them: with a server that speaks first, and an audit database in lux-k8s."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "policies"
+        lay(POLICIES, target, short=False)
+        return load_policy(target)
+
+
+EFFECTIVE = effective(_laid(), date(2026, 1, 1))
 # What the stacks bring, and what no dialer of ours is in.
 _OTHERS = {"zt-policy-engine", "wg-gateway", "zt-audit-db"}
 

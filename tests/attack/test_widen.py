@@ -11,6 +11,7 @@ from lab.attack import widen
 from tests.attack.scenes import EFFECTIVE, POLICIES
 from zt.compile import compile_policy
 from zt.decide import Verdict, decide, decision_table
+from zt.effective import effective
 from zt.load import load_policy
 
 
@@ -41,15 +42,16 @@ def test_one_list_alone_can_be_widened(data: dict[str, str]) -> None:
 def test_the_policy_lets_every_declared_service_call_every_declared_port(tmp_path: Path) -> None:
     for file in POLICIES.rglob("*.yaml"):
         (tmp_path / str(file.relative_to(POLICIES)).replace("/", ".")).write_text(file.read_text())
-    (tmp_path / widen.ALLOW_ALL).write_text(widen.policy(EFFECTIVE))
+    resolved = effective(load_policy(POLICIES), date(2026, 1, 1))
+    (tmp_path / widen.ALLOW_ALL).write_text(widen.policy(resolved))
     table = decision_table(load_policy(tmp_path), date(2026, 1, 1))
-    for source in EFFECTIVE.services:
-        for item in EFFECTIVE.services:
+    for source in resolved.services:
+        for item in resolved.services:
             for port in item.service.ports if item is not source else ():
                 decision = decide(table, source.spiffe, item.spiffe, port.port)
                 assert decision.verdict is Verdict.ALLOW
     # Nobody else.
     unknown = decide(
-        table, "spiffe://hanzo.ai/hanzo-k8s/default/nobody", EFFECTIVE.services[0].spiffe, 8000
+        table, "spiffe://hanzo.ai/hanzo-k8s/default/nobody", resolved.services[0].spiffe, 8000
     )
     assert unknown.verdict is Verdict.DENY
