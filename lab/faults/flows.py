@@ -16,7 +16,7 @@ from zt.model import Protocol, Service
 
 # Seconds between two attempts of a flow, and how long one may take.
 _EVERY, _PATIENCE = 0.5, 5.0
-_EVERY_REFUSED, _PATIENCE_REFUSED = 1.0, 2.0
+_EVERY_REFUSED, _PATIENCE_REFUSED = 2.0, 2.0
 # Counts of a caller that dies are not older than this.
 _SUMS = 1.0
 # So many ways in are tried from each pod, of each kind.

@@ -17,14 +17,14 @@ from lab.faults.tally import Edge, Tally, lost
 _HEADS = (
     "fault",
     "back after",
-    "new: tried",
+    "opened",
     "failed",
-    "open: asked",
+    "asked",
     "cut",
     "outage",
-    "disallowed: tried",
+    "disallowed",
     "passed",
-    "acknowledged",
+    "answered",
     "lost",
 )
 
@@ -102,7 +102,7 @@ def _fault_json(item: Outcome) -> dict[str, Any]:
 
 def show(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Print the report."""
-    table = Table(*_HEADS, box=box.SIMPLE)
+    table = Table(*_HEADS, box=box.SIMPLE, padding=0, collapse_padding=True)
     for item in outcomes:
         table.add_row(*_cells(item), style="red" if item.surprises else None)
     console.print(table)
@@ -134,8 +134,11 @@ def _lines(outcomes: Sequence[Outcome], cluster: str) -> Iterator[str]:
     yield from _table(_HEADS, (_cells(item) for item in outcomes))
     yield ""
     yield "*back after*: from the kill until it runs and its pods are ready; the time for which"
-    yield "it was held down counts. *outage*: from the first failed attempt to the last. *lost*:"
-    yield "connections that were answered and that the audit trail does not have."
+    yield "it was held down counts. *opened*, *failed*: new connections of declared flows. *asked*,"
+    yield "*cut*: questions on kept ones, and kept ones that ended. *outage*: from the first failed"
+    yield "attempt to the last. *disallowed*, *passed*: connections that should have been refused."
+    yield "*answered*, *lost*: connections that were answered, and of these the ones that the audit"
+    yield "trail does not have."
     yield ""
     yield "## What the design lets fail"
     yield ""

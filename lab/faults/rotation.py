@@ -93,7 +93,7 @@ def run(site: Site, minutes: float, report: Report) -> Rotation:
     with running(site.dial, site.flows()) as traffic:
         if not until_steady(traffic, _QUIET, _PATIENCE):
             raise LabError(f"at the beginning, {unsteady(traffic)}")
-        end = time.monotonic() + minutes * 60
+        began, end = time.time(), time.monotonic() + minutes * 60
         said = time.monotonic()
         while time.monotonic() < end:
             look(site, certificates)
@@ -101,7 +101,7 @@ def run(site: Site, minutes: float, report: Report) -> Rotation:
                 said = time.monotonic()
                 report(_progress(certificates, traffic.seen()))
             time.sleep(_LOOK)
-        seen = tally(traffic.end())
+        seen = tally(traffic.end(), since=began)
     return Rotation(minutes, seen, certificates, _servers(site))
 
 

@@ -57,7 +57,7 @@ def run(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outcome:
         if kind.down:
             site.revive()  # who ended because of it, and later
         steady = until_steady(traffic, _QUIET, _PATIENCE)
-        seen = tally(traffic.end())
+        seen = tally(traffic.end(), since=at - _QUIET)
     outcome = Outcome(
         name=kind.name,
         title=kind.title,

@@ -147,12 +147,13 @@ class Tally:
         return max(item.at for item in found) - min(item.began for item in found)
 
 
-def tally(flows: Iterable[Seen]) -> Tally:
-    """Count."""
+def tally(flows: Iterable[Seen], since: float = 0.0) -> Tally:
+    """Count; of failures those that began from a moment on, in seconds since the epoch."""
     all_ = tuple(flows)
     declared = [item for item in all_ if item.flow.declared]
     others = [item for item in all_ if not item.flow.declared]
-    found = sorted((it for item in declared for it in failures(item)), key=lambda it: it.at)
+    all_failures = (failure for item in declared for failure in failures(item))
+    found = sorted((it for it in all_failures if it.began >= since), key=lambda it: it.at)
     cut = tuple(item for item in found if item.cut)
     failed = tuple(item for item in found if not item.cut)
     reopened = sum(_opened(item) for item in declared)
