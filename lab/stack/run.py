@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from pulumi.automation import EngineEvent, OpType
 
 from lab.stack.changes import Change, changes, messages
 from lab.stack.ended import ended
-from zt.memory import collector_paused
 
 OnEvent = Callable[[EngineEvent], None]
 
@@ -87,9 +87,11 @@ def _timed(
         if on_event is not None:
             on_event(event)
 
-    # The program stops the collector, as if its process ended with it.
-    with collector_paused(), ended(stack):
-        command(heard)
+    try:
+        with ended(stack):
+            command(heard)
+    finally:
+        gc.enable()  # the program stopped the collector, as if its process ended with it
     summaries = [event.summary_event for event in events if event.summary_event is not None]
     counts = summaries[-1].resource_changes if summaries else {}
     return Outcome(changes(events), _counts(counts), messages(events), last - began)
