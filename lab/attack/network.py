@@ -13,7 +13,7 @@ from zt.wellknown import SIDECAR_HEALTH, SIDECAR_METRICS, SIDECAR_PROBES
 # Seconds that a call may take: a packet that is dropped is never answered.
 PATIENCE = 3.0
 # Longer than a sidecar waits for a handshake (``transport_socket_connect_timeout``).
-PATIENCE_WITH_SILENCE = 8.0
+PATIENCE_WITH_SILENCE = 6.5
 # Where the program itself listens in the target's pod, on TCP, and on UDP beside the declared port.
 PLANTED = 4444
 ALIAS_PORT = 80

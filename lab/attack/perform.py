@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,6 +41,9 @@ from zt.inject.containers import ENVOY
 _AT_ONCE = 96
 # Seconds that a record may take into the trail.
 _RECORDED_WITHIN = 8.0
+# What comes later than this after the last is found when all is counted.
+_SETTLED = 0.5
+_PAUSE = 0.1
 _PATIENCE = 30.0
 _LONGEST = 120
 _PYTHON = ("/usr/bin/python3", "-S", "-c")
@@ -84,18 +88,26 @@ def _recorded(
     site: Site, made: Round, removed: Collection[Plane], start: datetime
 ) -> tuple[Record, ...]:
     """The refusals in the trail since then: as many as should be there, and what else comes."""
+    if not any(attempt.destination for attempt in made):
+        return ()
     wanted = sum(
         bool(attempt.destination and attempt.attack.stopped_by(removed) & RECORDED)
         for attempt in made
     )
-    if not any(attempt.destination for attempt in made):
-        return ()
+    deadline = time.monotonic() + _RECORDED_WITHIN
+    while len(refusals(site, start)) < wanted and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    time.sleep(_SETTLED)
+    return refusals(site, start)
 
-    def enough(records: Sequence[Record]) -> bool:
-        return sum(record.verdict == _DENY for record in records) >= wanted
 
-    found = site.trail.settled(start, enough, _RECORDED_WITHIN)
-    return tuple(record for record in found if record.verdict == _DENY)
+def refusals(site: Site, start: datetime) -> tuple[Record, ...]:
+    """What the trail has refused since then.
+
+    Raises:
+        LabError: if the audit database can't be read.
+    """
+    return tuple(record for record in site.trail.since(start) if record.verdict == _DENY)
 
 
 def _is_of(record: Record, attempt: Attempt) -> bool:

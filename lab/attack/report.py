@@ -144,7 +144,13 @@ def attacked_json(attacked: Attacked) -> Json:
         "recorded": sum(bool(result.denials) for result in attacked.results),
         "seconds": round(attacked.seconds, 1),
         "clusters": [
-            {"name": item.name, "targets": list(item.targets), "dead": list(item.dead)}
+            {
+                "name": item.name,
+                "targets": list(item.targets),
+                "dead": list(item.dead),
+                "refusals": item.refusals,
+                "unexplained": item.unexplained,
+            }
             for item in attacked.clusters
         ],
         "attacks": [_row_json(row) for row in rows(attacked.results)],
@@ -199,6 +205,8 @@ def _problems(attacked: Attacked) -> Iterator[str]:
     for cluster in attacked.clusters:
         for name in cluster.dead:
             yield f"{cluster.name}: {name} does not answer on its own loopback"
+        if cluster.unexplained:
+            yield f"{cluster.name}: {cluster.unexplained} refusals in the trail are of no attempt"
     for row in rows(attacked.results):
         for surprise in row.surprises:
             while_ = f", while {row.removed}" if row.removed else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable
 
-from lab.attack.model import RECORDED, Attempt, Dial, Plane
+from lab.attack.model import Attempt, Dial, Layer, Plane
+
+_DROPPED = {Layer.NETWORK_POLICY}
 
 Round = tuple[Attempt, ...]
 
@@ -27,7 +29,8 @@ def rounds(attempts: Iterable[Attempt], removed: Collection[Plane] = ()) -> tupl
 def _marks(attempt: Attempt, removed: Collection[Plane]) -> set[Hashable]:
     """What no two attempts of a round may share."""
     action, marks = attempt.action, set[Hashable]()
-    if attempt.destination and attempt.attack.stopped_by(removed) & RECORDED:
+    # Only what is dropped on its way leaves no record, whatever else goes wrong.
+    if attempt.destination and attempt.attack.stopped_by(removed) != _DROPPED:
         marks.add((attempt.destination, attempt.port))
     if isinstance(action, Dial):
         asked = action.question

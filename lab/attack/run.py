@@ -19,7 +19,7 @@ from lab.attack.layers import REMOVALS, Removal
 from lab.attack.model import Attempt, Dial, Result
 from lab.attack.network import network, question
 from lab.attack.node import node
-from lab.attack.perform import dialled, perform
+from lab.attack.perform import dialled, perform, refusals
 from lab.attack.scene import Scene, Target
 from lab.attack.site import Site, observed
 from lab.attack.stage import scene_of, set_up
@@ -46,18 +46,24 @@ class ClusterAttacked:
     """What became of all attempts in a cluster.
 
     ``alive`` are the ports whose applications answered on their own loopback, before and after:
-    only of those does a refusal mean anything.
+    only of those does a refusal mean anything. ``refusals`` is how many the trail has of that time.
     """
 
     name: str
     targets: tuple[str, ...]
     alive: tuple[str, ...]
     results: tuple[Result, ...]
+    refusals: int
 
     @property
     def dead(self) -> tuple[str, ...]:
         """Ports whose applications don't answer."""
         return tuple(name for name in self.targets if name not in self.alive)
+
+    @property
+    def unexplained(self) -> int:
+        """How many refusals the trail has that are of no attempt, or of several."""
+        return abs(self.refusals - sum(len(result.denials) for result in self.results))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,9 @@ class Attacked:
 
     @property
     def mismatches(self) -> int:
-        """Surprises, and targets that were not there to be attacked."""
+        """Surprises, targets that were not there to be attacked, and records of nothing."""
         surprises = sum(result.surprise is not None for result in self.results)
-        return surprises + sum(len(cluster.dead) for cluster in self.clusters)
+        return surprises + sum(len(c.dead) + c.unexplained for c in self.clusters)
 
 
 def attack(state: Path, report: Report) -> Attacked:
@@ -119,6 +125,7 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
     calls = (*network(site.scene), *identity(site.scene))
     site.svids |= _certificates(site, calls)
     results: list[Result] = []
+    start = datetime.now(UTC)
     with observed(site, targets):
         report(f"{site.cluster}: {len(calls)} attacks by network and identity")
         results += perform(site, calls)
@@ -130,9 +137,12 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
             report(f"{site.cluster}: {len(again)} attacks while {removal.name}")
             results += _without(site, removal, chosen, again)
     after = _alive(site, targets)
-    alive = tuple(name for name in before if name in after)
     return ClusterAttacked(
-        site.cluster, tuple(target.name for target in targets), alive, tuple(results)
+        name=site.cluster,
+        targets=tuple(target.name for target in targets),
+        alive=tuple(name for name in before if name in after),
+        results=tuple(results),
+        refusals=len(refusals(site, start)),
     )
 
 

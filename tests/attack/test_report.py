@@ -35,8 +35,9 @@ def made(*, away: int | None = None) -> list[Result]:
     return results
 
 
-def attacked(*results: Result, alive: tuple[str, ...] = TARGETS) -> Attacked:
-    return Attacked((ClusterAttacked("hanzo-k8s", TARGETS, alive, results),), 12.34)
+def attacked(*results: Result, alive: tuple[str, ...] = TARGETS, more: int = 0) -> Attacked:
+    recorded = sum(len(result.denials) for result in results) + more
+    return Attacked((ClusterAttacked("hanzo-k8s", TARGETS, alive, results, recorded),), 12.34)
 
 
 def test_all_well() -> None:
@@ -59,6 +60,12 @@ def test_an_attack_is_one_row_whatever_its_targets() -> None:
 
 def test_a_dead_target_counts_as_a_mismatch() -> None:
     assert attacked(*made(), alive=TARGETS[1:]).mismatches == 1
+
+
+def test_a_record_of_nothing_counts_as_a_mismatch() -> None:
+    found = attacked(*made(), more=2)
+    assert found.mismatches == 2
+    assert attacked_json(found)["clusters"][0]["unexplained"] == 2
 
 
 def test_one_that_got_in_is_shown() -> None:
