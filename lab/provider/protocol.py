@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import plugin_pb2, provider_pb2
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer
 
@@ -26,7 +27,7 @@ from lab.provider.cluster import Cluster, Refused, Warned
 from lab.provider.objects import Mode, identity_of
 from lab.provider.shape import Difference, Kind, cut, differences, property_path, replaces
 from lab.provider.state import Known, manager_in, manager_of, normal, read, secrets_of, written
-from lab.provider.values import Json, decoded, encoded, has_unknown
+from lab.provider.values import Json, decoded, encoded, has_unknown, value_in
 
 VERSION = "4.34.2"  # of the official provider, whose place it takes
 _PATCH = "Patch"
@@ -160,9 +161,8 @@ class Provider(ResourceProviderServicer):
     ) -> provider_pb2.CheckResponse:
         """Each object has its name from the program; none is invented."""
         del context
-        inputs, secrets = decoded(request.news)
-        answer = provider_pb2.CheckResponse(inputs=encoded(inputs, secrets_of(inputs, secrets)))
-        if not (inputs.get("metadata") or {}).get("name"):
+        answer = provider_pb2.CheckResponse(inputs=_with_secrets(request.news))
+        if not (value_in(request.news, "metadata") or {}).get("name"):
             answer.failures.add(property="metadata.name", reason="an object needs a name")
         return answer
 
@@ -284,6 +284,14 @@ def _answered(
 def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     context.abort(grpc.StatusCode.UNKNOWN, str(error))
     raise error
+
+
+def _with_secrets(properties: Struct) -> Struct:
+    """Inputs with all marked that is secret. The engine asks for one object after another."""
+    if value_in(properties, "kind") != "Secret":
+        return properties
+    inputs, secrets = decoded(properties)
+    return encoded(inputs, secrets_of(inputs, secrets))
 
 
 def _asked(properties: Any, urn: str) -> tuple[Known, bool]:  # noqa: ANN401 - a Struct

@@ -34,6 +34,13 @@ def encoded(plain: Mapping[str, Any], secrets: frozenset[Path] = frozenset()) ->
     return properties
 
 
+def value_in(properties: Struct, key: str) -> Any:  # noqa: ANN401 - any JSON
+    """One value of it as plain JSON; ``None`` where there is none."""
+    if key not in properties.fields:  # to ask for it would put it there
+        return None
+    return _plain(properties.fields[key], (key,), set())
+
+
 def has_unknown(value: Any) -> bool:  # noqa: ANN401 - any JSON
     """Whether some value in it is not known yet."""
     return any(leaf == UNKNOWN for leaf in _leaves(value))

@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.provider.values import UNKNOWN, decoded, encoded, has_unknown
+from lab.provider.values import UNKNOWN, decoded, encoded, has_unknown, value_in
 
 keys = st.text(min_size=1, max_size=8)
 leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8)
@@ -25,6 +25,15 @@ def test_secrets_stay_where_they_are(plain: dict[str, Any], data: st.DataObject)
     names = data.draw(st.frozensets(st.sampled_from(sorted(plain)))) if plain else frozenset()
     secrets = frozenset((name,) for name in names)
     assert decoded(encoded(plain, secrets)) == (plain, secrets)
+
+
+@given(objects, st.booleans())
+def test_each_value_is_found_by_itself(plain: dict[str, Any], secret: bool) -> None:  # noqa: FBT001
+    secrets = frozenset((name,) for name in plain) if secret else frozenset()
+    properties = encoded(plain, secrets)
+    assert {name: value_in(properties, name) for name in plain} == plain
+    assert value_in(properties, "of nine letters") is None
+    assert properties == encoded(plain, secrets)
 
 
 def test_secrets_inside_of_lists_and_objects_are_found() -> None:
