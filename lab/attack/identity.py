@@ -19,6 +19,8 @@ STOLEN, EXPIRED, OTHER_CA = "stolen", "expired", "other-ca"
 OTHER_CLUSTER, OTHER_DOMAIN, UNDECLARED = "other-cluster", "other-domain", "undeclared"
 OTHER_DOMAIN_OTHER_CA = "other-domain-other-ca"
 
+_GREETED = "an SVID that no list has, to a server that speaks first"
+
 # The trust in the one root is in no list: it stays when lists admit everybody.
 _UNTRUSTED = Stop(None, frozenset({Layer.HANDSHAKE}), behind_redirect=True)
 _UNLISTED = (
@@ -70,7 +72,7 @@ def _to_who_greets(target: Target, trick: _Trick) -> _Trick:
     first = tuple(stop for stop in trick.defence if stop.layers == {Layer.HANDSHAKE})
     if target.protocol is not Protocol.TCP or first == trick.defence:
         return trick
-    return replace(trick, name=f"{trick.name}, to a server that speaks first", defence=first)
+    return replace(trick, name=_GREETED, defence=first)
 
 
 def _after_greeting(scene: Scene, target: Target, position: Position) -> Iterator[Attempt]:

@@ -46,11 +46,15 @@ Targets = Collection[Target]
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What is taken away: its name, the planes that it is, and how."""
+    """What is taken away: its name, the planes that it is, and how.
+
+    ``alone`` says what it holds that nothing else does, and why.
+    """
 
     name: str
     planes: frozenset[Plane]
     taken: Callable[[Site, Targets], AbstractContextManager[None]]
+    alone: str = ""
 
 
 @contextmanager
@@ -187,12 +191,24 @@ REMOVALS = (
         "both lists of the sidecar admit everybody",
         frozenset({Plane.HANDSHAKE, Plane.RBAC}),
         lambda site, targets: _lists(site, targets, (widen.CLIENTS, widen.RBAC)),
+        "A server that speaks first greets whomever the handshake admits: Envoy asks the evaluator"
+        " at the client's first byte. What the client says then is refused.",
     ),
     Removal("the evaluator allows everything", frozenset({Plane.EVALUATOR}), _evaluator),
     Removal(
-        "the NetworkPolicies are deleted", frozenset({Plane.NETWORK_POLICY}), _network_policies
+        "the NetworkPolicies are deleted",
+        frozenset({Plane.NETWORK_POLICY}),
+        _network_policies,
+        "Ports that no rule declares have no sidecar before them. And whoever shows a stolen SVID"
+        " of a declared client is that client until it expires; only where it is shown tells.",
     ),
-    Removal("the redirect is removed", frozenset({Plane.REDIRECT}), _redirect),
+    Removal(
+        "the redirect is removed",
+        frozenset({Plane.REDIRECT}),
+        _redirect,
+        "NetworkPolicies know pods by their labels, and let a node reach its own: what comes from a"
+        " declared client's pod, or from the node, they let through whatever it speaks.",
+    ),
     Removal(
         "the list at the handshake and the evaluator admit everybody",
         frozenset({Plane.HANDSHAKE, Plane.EVALUATOR}),

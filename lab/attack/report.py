@@ -63,10 +63,7 @@ them instead. **got in** stands where the layer that was taken away is the only 
 _ALONE_HEAD = """\
 ## What one layer holds alone
 
-These got in when the layer was taken away, and by no other means: no second layer is in their way.
-
-| attack | the only layer |
-|---|---|
+These got in while the layer was away: no second one is in their way.
 """
 
 
@@ -268,10 +265,17 @@ def _removed(found: Sequence[Row]) -> Iterator[str]:
 
 def _alone(found: Sequence[Row]) -> Iterator[str]:
     """Attacks that got in, since what was taken away is all that holds them."""
-    alone = [row for row in found if row.removed and row.stopped < len(row.results)]
-    if alone:
-        lines = [f"| {row.name} | {row.removed} |" for row in alone]
-        yield "\n".join([_ALONE_HEAD.rstrip(), *lines, ""])
+    lines = [_ALONE_HEAD]
+    for removal in REMOVALS:
+        names = [
+            f"- {row.name}"
+            for row in found
+            if row.removed == removal.name and row.stopped < len(row.results)
+        ]
+        if names and removal.alone:
+            lines += [f"While {removal.name}:\n", *names, "", removal.alone, ""]
+    if len(lines) > 1:
+        yield "\n".join(lines)
 
 
 def _layers(found: Sequence[Row]) -> Iterator[str]:

@@ -84,9 +84,8 @@ def test_one_that_got_in_is_shown() -> None:
 def test_the_page_has_what_one_layer_holds_alone() -> None:
     text = page(attacked(*made(), *made(away=3)))
     _, _, alone = text.partition("## What one layer holds alone")
-    assert (
-        "| plaintext to the pod's IP, from the node of the pod | the redirect is removed |" in alone
-    )
+    assert "While the redirect is removed:" in alone
+    assert "- plaintext to the pod's IP, from the node of the pod\n" in alone
     assert "stolen SVID of a service that may not call" not in alone
     assert text.count("## ") >= 4
     assert "| application |" not in text.partition("## Which layer")[0].partition("## With")[0]
