@@ -11,15 +11,28 @@ import pytest
 import yaml
 
 from engine.metrics.families import FAMILIES
+from gateway.tunnel import metrics as tunnel
 
 DOCS = Path(__file__).parents[3] / "docs"
-# The gateway exports this one (HIP-54, "Prometheus Metrics").
-GATEWAY = {"zt_wireguard_peer_up": {"cluster"}}
+# The gateway exports these (HIP-54, "Prometheus Metrics", has the first).
+GATEWAY = {
+    "zt_wireguard_peer_up": {"cluster"},
+    "zt_wireguard_received_bytes_total": {"cluster"},
+    "zt_wireguard_sent_bytes_total": {"cluster"},
+    "zt_wireguard_handshake_age_seconds": {"cluster"},
+    "zt_wireguard_key_age_seconds": set[str](),
+    "zt_wireguard_rotation": {"step"},
+    "zt_wireguard_store_failing": set[str](),
+}
 # Prometheus says where a sample comes from.
 TARGET = {"instance", "job"}
 VARIABLES = {"$__rate_interval": "5m", "$__range": "6h", "$instance": ".*"}
 
 Json = dict[str, Any]
+
+
+def test_the_gateway_exports_these() -> None:
+    assert GATEWAY.keys() == tunnel._FAMILIES.keys()
 
 
 def exported() -> dict[str, set[str]]:
