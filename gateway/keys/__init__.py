@@ -9,6 +9,7 @@ from gateway.keys.store import (
     MissingError,
     SealedError,
     UnreachableError,
+    UntrustedError,
     Version,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "MissingError",
     "SealedError",
     "UnreachableError",
+    "UntrustedError",
     "Version",
     "add_arguments",
     "open_store",

@@ -23,6 +23,10 @@ class UnreachableError(KeyStoreError):
     """It does not answer, or says that it can't now."""
 
 
+class UntrustedError(UnreachableError):
+    """Who answers can't prove to be it, which no waiting mends."""
+
+
 class ForbiddenError(KeyStoreError):
     """Who asks may not."""
 

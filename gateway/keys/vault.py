@@ -28,6 +28,7 @@ from gateway.keys.store import (
     MissingError,
     SealedError,
     UnreachableError,
+    UntrustedError,
     Version,
 )
 
@@ -128,6 +129,8 @@ class Vault:
         while True:
             try:
                 return self._once(what, call)
+            except UntrustedError:
+                raise
             except (SealedError, UnreachableError) as error:
                 if time.monotonic() + pause > deadline:
                     raise
@@ -195,8 +198,6 @@ class Vault:
             verify=_file_of(self.authority) if self.authority else True,
             namespace=self.access.namespace or None,
             timeout=_SECONDS,
-            # Its own repetitions would say nothing of the reason.
-            session=requests.Session(),
         )
 
 
@@ -221,7 +222,7 @@ def _translated(trouble: str, call: Callable[[], _Answer]) -> _Answer:
     try:
         return call()
     except requests.exceptions.SSLError:
-        raise UnreachableError(f"{trouble}: its certificate is of no trusted CA") from None
+        raise UntrustedError(f"{trouble}: its certificate is of no trusted CA") from None
     except requests.RequestException as error:
         raise UnreachableError(f"{trouble}: {_plain(error)}") from None
     except exceptions.VaultDown as error:

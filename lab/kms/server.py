@@ -18,7 +18,7 @@ import hvac
 import requests
 
 from lab.cluster.certificates import authority, issue
-from lab.cluster.model import INTERNET, LabError
+from lab.cluster.model import INTERNET, LabError, Layout
 from lab.mesh.folders import write_private
 from lab.mesh.processes import Program
 from lab.tools.build import tool
@@ -26,7 +26,10 @@ from lab.tools.build import tool
 # In the lab's Internet, beside the clusters.
 ADDRESS = str(INTERNET[30])
 PORT = 8200
+_HTTPS = 443
 NAME = "vault"
+# Whoever sets it up is outside the lab, and comes by a forwarded port.
+_FORWARDED = "127.0.0.1"
 _PATIENCE, _PAUSE = 30.0, 0.1
 
 
@@ -54,11 +57,16 @@ class Kms:
         return self.folder / "opening.json"
 
 
+def kms_of(layout: Layout) -> Kms:
+    """The KMS of a lab, on the port of KMS in production."""
+    return Kms(layout.kms, port=_HTTPS)
+
+
 def prepare(kms: Kms) -> None:
     """Write its certificate and its configuration."""
     kms.folder.mkdir(parents=True, mode=0o700)
     ca = authority("kms")
-    pair = issue(ca, "kms", names=(kms.address,))
+    pair = issue(ca, "kms", names=(kms.address, _FORWARDED))
     write_private(kms.authority, ca.certificate_pem)
     write_private(kms.folder / "tls.crt", pair.certificate_pem)
     write_private(kms.folder / "tls.key", pair.key_pem)

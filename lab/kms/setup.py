@@ -61,13 +61,11 @@ def _let_in(vault: Any, cluster: Cluster) -> None:  # noqa: ANN401
         vault.sys.create_or_update_policy(name, policy(project, cluster.name))
         vault.auth.jwt.create_role(
             project,
-            "jwt",
             path=cluster.mount,
             user_claim="sub",
             allowed_redirect_uris=[],
             bound_audiences=[_AUDIENCE],
             bound_subject=f"system:serviceaccount:{namespace}:{account}",
             token_policies=[name],
-            token_no_default_policy=False,
             token_ttl=_TOKEN_LIFE,
         )
