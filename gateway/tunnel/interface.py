@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.tunnel import wg
 from gateway.tunnel.book import LANES, Book, Step
@@ -17,11 +18,13 @@ from gateway.tunnel.peers import Peer, Tunnel, resolved
 # IPv4 or IPv6, UDP, and WireGuard's own around each packet take no more than this.
 _OVERHEAD = 80
 _LEAST_MTU = 1280
+_NAMES = tuple(f"wg{lane}" for lane in LANES)
+_CONFIGURATION = Path("/proc/sys/net/ipv4/conf")
 
 
 def lane_name(lane: int) -> str:
     """The interface of a lane."""
-    return f"wg{lane}"
+    return _NAMES[lane]
 
 
 def keys_of(book: Book, tunnel: Tunnel) -> Mapping[str, Mapping[int, str]]:
@@ -140,6 +143,19 @@ class Interfaces:
         for address in self._routes.keys() - wanted.keys():
             wg.run("ip", "route", "delete", f"{address}/32")
         self._routes = wanted
+
+
+def is_strict(folder: Path = _CONFIGURATION) -> bool:
+    """Whether the kernel takes packets only from where answers would go (``rp_filter``, RFC 3704).
+
+    During a rotation the two sides do not switch in the same moment, so those would be dropped.
+    """
+    everywhere, *own = (
+        int(path.read_text()) if path.exists() else None
+        for path in (folder / name / "rp_filter" for name in ("all", "default", *_NAMES))
+    )
+    # Of all interfaces' and one's own the larger counts, and 2 is loose. New ones take the default.
+    return any(max(everywhere or 0, value) == 1 for value in own if value is not None)
 
 
 def _mtu() -> int:

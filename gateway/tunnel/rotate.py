@@ -13,7 +13,7 @@ from gateway.keys import KeyStoreError
 from gateway.tunnel import wg
 from gateway.tunnel.book import LANES, Book
 from gateway.tunnel.errors import TunnelError
-from gateway.tunnel.interface import Interfaces
+from gateway.tunnel.interface import Interfaces, is_strict
 from gateway.tunnel.metrics import PeerSample, Sample
 from gateway.tunnel.peers import Peer, Tunnel, read_tunnel
 from gateway.tunnel.rotation import Seen, Times, advance, begin, call_off
@@ -79,9 +79,11 @@ class Gateway:
         """Begin a rotation.
 
         Raises:
-            TunnelError: if one is under way.
+            TunnelError: if one is under way, or packets would be lost.
             KeyStoreError: if the new key can't be kept.
         """
+        if is_strict():
+            raise TunnelError("rp_filter is 1 here: packets would be lost; make it 0 or 2")
         with self._lock:
             self._keep(begin(self.book, wg.new_key(time.time()), time.time()))
         self.woken.set()

@@ -16,7 +16,7 @@ from gateway.keys.directory import Directory
 from gateway.tunnel import commands, control, talk, wg
 from gateway.tunnel.book import Book, Key, Step
 from gateway.tunnel.errors import TunnelError
-from gateway.tunnel.interface import keys_of
+from gateway.tunnel.interface import is_strict, keys_of
 from gateway.tunnel.metrics import PeerSample, Sample, render
 from gateway.tunnel.peers import read_tunnel, resolved
 from gateway.tunnel.store import InKms, delivered
@@ -73,6 +73,28 @@ def test_an_endpoint_is_an_address_and_a_port() -> None:
     assert resolved("192.0.2.1", 51820) == "192.0.2.1:51820"
     assert resolved("2001:db8::1", 51821) == "[2001:db8::1]:51821"
     assert resolved("nobody.invalid", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "strict"),
+    [
+        ({}, False),
+        ({"all": 1, "default": 0}, True),
+        ({"all": 0, "default": 0, "wg0": 1}, True),
+        ({"all": 1, "wg0": 2}, False),
+        ({"all": 0, "default": 1, "wg0": 2}, True),
+    ],
+)
+def test_a_kernel_that_takes_packets_from_one_way_alone(
+    *,
+    values: dict[str, int],
+    strict: bool,
+    tmp_path: Path,
+) -> None:
+    for name, value in values.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rp_filter").write_text(f"{value}\n")
+    assert is_strict(tmp_path) is strict
 
 
 # --- KMS ------------------------------------------------------------------------------------------
