@@ -12,6 +12,8 @@ from lab.attack.model import Layer, Plane, Seen
 
 # Words of ``lab.services.dialing``, and of those who make objects or run programs.
 REFUSED = "refused"
+# It could not be tried: nobody stopped it, and nobody knows whether anybody would have.
+UNTRIED = "untried"
 FORBIDDEN, HARMLESS, PAGE = "forbidden", "harmless", "no page"
 KERNEL, ATTESTATION = "kernel", "attestation"
 
@@ -27,7 +29,7 @@ _DENY = "DENY"
 
 def layer_of(seen: Seen, removed: Collection[Plane] = ()) -> Layer | None:
     """The layer that stopped an attempt; ``None`` if it got in, or nobody knows."""
-    if seen.got_in:
+    if seen.got_in or seen.how == UNTRIED:
         return None
     recorded = next((r.layer for r in seen.records if r.verdict == _DENY), None)
     return Layer(recorded) if recorded else _BY_WORD.get(seen.how) or _by_packets(seen, removed)

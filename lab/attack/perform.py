@@ -13,7 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.attack.counting import Flow, arrivals
-from lab.attack.evidence import ATTESTATION, FORBIDDEN, HARMLESS, KERNEL, PAGE, layer_of
+from lab.attack.evidence import (
+    ATTESTATION,
+    FORBIDDEN,
+    HARMLESS,
+    KERNEL,
+    PAGE,
+    UNTRIED,
+    layer_of,
+)
 from lab.attack.model import (
     RECORDED,
     Action,
@@ -63,7 +71,7 @@ def perform(
     attacked are to be observed.
 
     Raises:
-        LabError: if an attempt can't be made, or nobody can be asked what became of it.
+        LabError: if nobody can be asked what became of an attempt.
     """
     for made in rounds(attempts, removed):
         yield from _round(site, made, name, removed)
@@ -72,7 +80,7 @@ def perform(
 def _round(site: Site, made: Round, name: str, removed: Collection[Plane]) -> Iterator[Result]:
     start, before = datetime.now(UTC), _arrived(site, made)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        outcomes = tuple(pool.map(lambda attempt: act(site, attempt.action), made))
+        outcomes = tuple(pool.map(lambda attempt: tried(site, attempt.action), made))
     records = _recorded(site, made, removed, start)
     after = _arrived(site, made)
     for attempt, seen in zip(made, outcomes, strict=True):
@@ -161,6 +169,14 @@ def _may_be(site: Site, source: str, flow: Flow) -> bool:
 
 
 # --- Doing ----------------------------------------------------------------------------------------
+
+
+def tried(site: Site, action: Action) -> Seen:
+    """Do something; what can't be tried, as when a pod ends meanwhile, is said to be so."""
+    try:
+        return act(site, action)
+    except (LabError, OSError, subprocess.TimeoutExpired) as error:
+        return Seen(got_in=False, how=UNTRIED, said=str(error)[:_LONGEST])
 
 
 def act(site: Site, action: Action) -> Seen:

@@ -147,6 +147,7 @@ def attacked_json(attacked: Attacked) -> Json:
                 "dead": list(item.dead),
                 "refusals": item.refusals,
                 "unexplained": item.unexplained,
+                "problems": list(item.problems),
             }
             for item in attacked.clusters
         ],
@@ -202,6 +203,7 @@ def _problems(attacked: Attacked) -> Iterator[str]:
     for cluster in attacked.clusters:
         for name in cluster.dead:
             yield f"{cluster.name}: {name} does not answer on its own loopback"
+        yield from (f"{cluster.name}: {problem}" for problem in cluster.problems)
         if cluster.unexplained:
             yield f"{cluster.name}: {cluster.unexplained} refusals in the trail are of no attempt"
     for row in rows(attacked.results):

@@ -46,7 +46,8 @@ class ClusterAttacked:
     """What became of all attempts in a cluster.
 
     ``alive`` are the ports whose applications answered on their own loopback, before and after:
-    only of those does a refusal mean anything. ``refusals`` is how many the trail has of that time.
+    only of those does a refusal mean anything. ``refusals`` is how many the trail has of that time,
+    ``problems`` are layers that could not be taken away, and why.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ClusterAttacked:
     alive: tuple[str, ...]
     results: tuple[Result, ...]
     refusals: int
+    problems: tuple[str, ...] = ()
 
     @property
     def dead(self) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ class Attacked:
     def mismatches(self) -> int:
         """Surprises, targets that were not there to be attacked, and records of nothing."""
         surprises = sum(result.surprise is not None for result in self.results)
-        return surprises + sum(len(c.dead) + c.unexplained for c in self.clusters)
+        return surprises + sum(len(c.dead) + c.unexplained + len(c.problems) for c in self.clusters)
 
 
 def attack(state: Path, report: Report) -> Attacked:
@@ -133,9 +135,13 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
         results += perform(site, (*admission(site.scene), *node(site.scene)))
         chosen = sample(site.scene)
         again = tuple(attempt for attempt in calls if attempt.target in {t.name for t in chosen})
+        problems: list[str] = []
         for removal in REMOVALS if chosen else ():
             report(f"{site.cluster}: {len(again)} attacks while {removal.name}")
-            results += _without(site, removal, chosen, again)
+            try:
+                results += _without(site, removal, chosen, again)
+            except LabError as error:
+                problems.append(f"{removal.name}: {error}")
     after = _alive(site, targets)
     return ClusterAttacked(
         name=site.cluster,
@@ -143,6 +149,7 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
         alive=tuple(name for name in before if name in after),
         results=tuple(results),
         refusals=len(refusals(site, start)),
+        problems=tuple(problems),
     )
 
 

@@ -121,6 +121,7 @@ def test_what_is_asked_behind_a_greeting_is_held_by_all() -> None:
         (refused("attestation", packets=None), (), Layer.ATTESTATION),
         (refused("tls", packets=4), (Plane.REDIRECT,), Layer.APPLICATION),
         (refused("tls", packets=4), (), None),
+        (refused("untried", packets=0), (), None),
         (Seen(got_in=True, how="", said="hello", packets=4), (), None),
     ],
 )
