@@ -34,15 +34,25 @@ def admin(place: Place, path: str) -> bytes:
         LabError: if it does not run, or refuses.
         OSError: if it can't be reached.
     """
+    return asked(pid_of(place, ENVOY), place.name, path)
+
+
+def asked(process: int, name: str, path: str) -> bytes:
+    """What the Envoy of a process says; ``name`` is what its pod is called.
+
+    Raises:
+        LabError: if it refuses.
+        OSError: if it can't be reached.
+    """
     # The root of a container, as /proc shows it, needs no entering.
-    where = f"/proc/{pid_of(place, ENVOY)}/root{SIDECAR_RUN}/admin.sock"
+    where = f"/proc/{process}/root{SIDECAR_RUN}/admin.sock"
     with closing(_Connection(where)) as connection:
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
             content = answer.read()
         except http.client.HTTPException as error:
-            raise BrokenError(f"Envoy of {place.name} answers no HTTP: {error!r}") from None
+            raise BrokenError(f"Envoy of {name} answers no HTTP: {error!r}") from None
     if answer.status != _OK:
-        raise BrokenError(f"Envoy of {place.name} answers {answer.status} to {path}")
+        raise BrokenError(f"Envoy of {name} answers {answer.status} to {path}")
     return content

@@ -26,7 +26,7 @@ _CURVES = {KeyType.EC_P256: "secp256r1", KeyType.EC_P384: "secp384r1"}
 # SPIRE dates what it issues back, for clocks that differ.
 _BACKDATED = timedelta(seconds=30)
 _PATIENCE = 5.0
-_SECRETS = "/config_dump?resource=dynamic_active_secrets"
+SECRETS = "/config_dump?resource=dynamic_active_secrets"
 _REDACTED = b"[redacted]"
 
 
@@ -87,7 +87,7 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 def _held(site: Site, place: Place) -> str:
     """What Envoy took from the Workload API, its chain included."""
-    chain = chain_in(json.loads(admin(place, _SECRETS)))
+    chain = chain_in(json.loads(admin(place, SECRETS)))
     root = _root(site, place.pod.namespace)
     return judged(chain, root, place.declared.spiffe, site.effective.mesh, datetime.now(UTC))
 

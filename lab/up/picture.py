@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 
+from lab.check.admin import asked
+from lab.check.svid import SECRETS, chain_in
 from lab.cluster.client import Client, client
-from lab.cluster.model import ControlPlane
+from lab.cluster.model import ControlPlane, LabError
+from lab.nodes.pods import pods, process_of
+from zt.inject.containers import ENVOY
 from zt.wellknown import IDENTITY
 
 Json = dict[str, Any]
@@ -64,21 +71,49 @@ def _state(status: Json) -> str:
     return str(status.get("phase", "unknown")).lower()
 
 
-def picture(pods: tuple[PodSeen, ...]) -> RenderableType:
-    """Pods as a table, those of each node together."""
-    table = Table("cluster", "node", "pod", "address", "state", "identity", box=box.SIMPLE)
+def picture(cluster: str, pods: Iterable[PodSeen], left: Mapping[str, timedelta]) -> Table:
+    """Pods as a table, those of each node together; ``left`` is what their certificates have."""
+    table = Table("node", title=cluster, title_justify="left", box=box.SIMPLE)
+    table.add_column("pod", overflow="fold")
+    for name in ("address", "state", "identity", "certificate"):
+        table.add_column(name)
     before = None
     for pod in pods:
         if before not in (None, pod.node):
             table.add_section()
         before = pod.node
-        state = pod.state if not pod.restarts else f"{pod.state} ({pod.restarts} restarts)"
+        state = pod.state if not pod.restarts else f"{pod.state}, restarted {pod.restarts}"
+        identity = "/".join((pod.identity or "").split("/")[-2:])
         name = f"{pod.namespace}/{pod.name}"
-        table.add_row(pod.cluster, pod.node, name, pod.address, state, pod.identity or "")
+        node = pod.node.removeprefix(f"{cluster}-")
+        table.add_row(node, name, pod.address, state, identity, _minutes(left.get(name)))
     return table
+
+
+def _minutes(left: timedelta | None) -> str:
+    return "" if left is None else f"{left.total_seconds() / 60:.0f} min"
+
+
+def certificates_left(api: Client) -> Mapping[str, timedelta]:
+    """How long the certificate is valid that each sidecar holds, by ``<namespace>/<pod>``.
+
+    Where a sidecar can't be asked now, its pod is left out.
+    """
+    found = {}
+    for pod in pods(api):
+        with suppress(LabError, OSError, ValueError):
+            container = pod.containers.get(ENVOY)
+            if container is not None:
+                name = f"{pod.namespace}/{pod.name}"
+                dump = asked(process_of(container), name, SECRETS)
+                leaf = chain_in(json.loads(dump))[0]
+                found[name] = leaf.not_valid_after_utc - datetime.now(UTC)
+    return found
 
 
 def show_pods(console: Console, planes: Iterable[ControlPlane]) -> None:
     """Print the pods of all clusters."""
     for plane in planes:
-        console.print(picture(pods_seen(client(plane.kubeconfig), plane.name)))
+        api = client(plane.kubeconfig)
+        seen = pods_seen(api, plane.name)
+        console.print(picture(plane.name, seen, certificates_left(api)))

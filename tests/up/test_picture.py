@@ -1,6 +1,11 @@
 """Pods as they are shown."""
 
-from lab.up.picture import pods_seen
+import io
+from datetime import timedelta
+
+from rich.console import Console
+
+from lab.up.picture import picture, pods_seen
 from tests.up.fake import Fake
 from zt.wellknown import IDENTITY
 
@@ -31,3 +36,22 @@ def test_pods_of_a_node_are_shown_together() -> None:
     found = pods_seen(Fake({"/api/v1/pods": [pod("b", "1"), pod("a", "3"), pod("a", "2")]}), "x")
     assert [(item.node, item.name) for item in found] == [("a", "2"), ("a", "3"), ("b", "1")]
     assert {item.state for item in found} == {"pending"}
+
+
+def test_a_picture_has_each_pod_with_the_time_that_its_certificate_has_left() -> None:
+    seen = pods_seen(Fake({"/api/v1/pods": [POD]}), "hanzo-k8s")
+    console = Console(width=120, file=io.StringIO())
+    console.print(picture("hanzo-k8s", seen, {"hanzo/iam-1": timedelta(minutes=58, seconds=10)}))
+    assert isinstance(console.file, io.StringIO)
+    (row,) = (line for line in console.file.getvalue().splitlines() if "iam-1" in line)
+    assert row.split() == [
+        "1",
+        "hanzo/iam-1",
+        "10.240.1.7",
+        "ready,",
+        "restarted",
+        "3",
+        "x/y",
+        "58",
+        "min",
+    ]
