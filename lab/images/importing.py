@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.cluster.model import LabError
@@ -15,6 +15,7 @@ from lab.images.archive import Image, write_archive
 # Where the kubelet looks for images.
 _NAMESPACE = "k8s.io"
 _MEGABYTE = 1e6
+_BEFORE = "-before"
 _FEWEST_COLUMNS = 3
 
 
@@ -45,12 +46,30 @@ def _import(images: tuple[Image, ...], socket: Path) -> str:
     if not lacking:
         return f"{socket}: all {len(images)} images are there"
     without = set(_answer(socket, "content", "ls", "--quiet").split())
-    _pipe(lacking, socket, without)
+    with _kept([item.name for item in lacking if item.name in there], socket):
+        _pipe(lacking, socket, without)
     size = sum(
         {b.digest: b.size for i in lacking for b in i.blobs if b.digest not in without}.values()
     )
     spent = time.monotonic() - started
     return f"{socket}: {len(lacking)} images, {size / _MEGABYTE:.0f} MB, in {spent:.1f} s"
+
+
+@contextmanager
+def _kept(names: Sequence[str], socket: Path) -> Iterator[None]:
+    """Images that are replaced stay under other names meanwhile.
+
+    Else containerd may throw away a layer of theirs between finding it, as one that the new image
+    has as well, and unpacking the next one upon it.
+    """
+    aliases = [f"{name}{_BEFORE}" for name in names]
+    for name, alias in zip(names, aliases, strict=True):
+        _answer(socket, "images", "tag", "--force", name, alias)
+    try:
+        yield
+    finally:
+        if aliases:
+            _answer(socket, "images", "rm", *aliases)
 
 
 def _pipe(images: Sequence[Image], socket: Path, without: set[str]) -> None:

@@ -63,6 +63,14 @@ def test_an_image_of_another_digest_is_replaced(
 ) -> None:
     play(tmp_path, monkeypatch, has=f"{built.name} manifest sha256:old 5.0 MiB")
     assert "1 images" in run(built, socket)
+    # What it had before goes when the new one is there, and not while it is being unpacked.
+    asked = [line.split("k8s.io ")[1] for line in (tmp_path / "asked").read_text().splitlines()]
+    kept = f"{built.name}-before"
+    assert asked[-3:] == [
+        f"images tag --force {built.name} {kept}",
+        "images import -",
+        f"images rm {kept}",
+    ]
     assert b"layer" * 1000 in (tmp_path / "archive").read_bytes()
     # A socket is named from its folder: the path to it may be longer than the kernel takes.
     asked = (tmp_path / "asked").read_text().splitlines()
