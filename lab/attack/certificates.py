@@ -46,6 +46,11 @@ class Material:
     def __repr__(self) -> str:
         return "Material(...)"
 
+    @property
+    def ends(self) -> datetime:
+        """When the certificate expires."""
+        return x509.load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc
+
 
 @dataclass(frozen=True, slots=True)
 class Issuer:

@@ -5,7 +5,7 @@ They start where NetworkPolicies let one through, so that the certificate alone 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lab.attack.model import Attack, Attempt, Dial, Family, Json, Layer, Plane, Stop
@@ -18,6 +18,8 @@ from zt.wellknown import ALPN, server_name
 STOLEN, EXPIRED, OTHER_CA = "stolen", "expired", "other-ca"
 OTHER_CLUSTER, OTHER_DOMAIN, UNDECLARED = "other-cluster", "other-domain", "undeclared"
 OTHER_DOMAIN_OTHER_CA = "other-domain-other-ca"
+# Before the name of one that was stolen a while ago.
+AGED = "aged-"
 
 _GREETED = "an SVID that no list has, to a server that speaks first"
 
@@ -55,6 +57,19 @@ def identity(scene: Scene) -> Iterator[Attempt]:
         if target.protocol is Protocol.TCP:
             yield from _after_greeting(scene, target, position)
         yield from _elsewhere(scene, target)
+
+
+def aged(attempts: Iterable[Attempt], expired: Collection[str]) -> Iterator[Attempt]:
+    """The attempts with SVIDs that have been stolen and have expired since, by their names."""
+    attack = Attack(
+        "a stolen SVID that has expired since", Family.IDENTITY, (_UNTRUSTED,), garbled=True
+    )
+    for attempt in attempts:
+        action = attempt.action
+        if isinstance(action, Dial) and action.svid in expired:
+            yield replace(
+                attempt, attack=attack, action=replace(action, svid=f"{AGED}{action.svid}")
+            )
 
 
 def _attempt(target: Target, position: Position, trick: _Trick) -> Attempt:

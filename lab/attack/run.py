@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
 from lab.attack.admission import admission
 from lab.attack.certificates import Material, development_issuer, forged
-from lab.attack.identity import STOLEN, identity
+from lab.attack.identity import AGED, STOLEN, aged, identity
 from lab.attack.layers import REMOVALS, Removal
 from lab.attack.model import Attempt, Dial, Result
 from lab.attack.network import network, question
@@ -39,6 +39,8 @@ from zt.wellknown import AGENT_SOCKET
 Report = Callable[[str], None]
 
 _AT_ONCE = 4
+# Longer than the attacks of one stretch take.
+_LONG_ENOUGH = timedelta(seconds=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
     report(f"{site.cluster}: {len(before)} applications answer; stealing and forging SVIDs")
     calls = (*network(site.scene), *identity(site.scene))
     site.svids |= _certificates(site, calls)
+    old = dict(site.svids)
     results: list[Result] = []
     start = datetime.now(UTC)
     with observed(site, targets):
@@ -138,10 +141,12 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
         problems: list[str] = []
         for removal in REMOVALS if chosen else ():
             report(f"{site.cluster}: {len(again)} attacks while {removal.name}")
+            _renew(site)
             try:
                 results += _without(site, removal, chosen, again)
             except LabError as error:
                 problems.append(f"{removal.name}: {error}")
+        results += perform(site, _aged(site, calls, old))
     after = _alive(site, targets)
     return ClusterAttacked(
         name=site.cluster,
@@ -209,10 +214,36 @@ def _certificates(site: Site, calls: Iterable[Attempt]) -> dict[str, Material]:
     victims = sorted(
         name.partition("/")[2] for name in wanted if name and name.startswith(f"{STOLEN}/")
     )
+    return {
+        **forged(site.scene.effective, site.cluster, issuer, now),
+        **_loot(site, victims),
+    }
+
+
+def _loot(site: Site, victims: Sequence[str]) -> dict[str, Material]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         stolen = pool.map(lambda victim: _stolen(site, victim), victims)
-        loot = {f"{STOLEN}/{name}": found for name, found in zip(victims, stolen, strict=True)}
-    return {**forged(site.scene.effective, site.cluster, issuer, now), **loot}
+        return {f"{STOLEN}/{name}": found for name, found in zip(victims, stolen, strict=True)}
+
+
+def _renew(site: Site) -> None:
+    """Steal again what would expire meanwhile: in some labs SVIDs live for minutes."""
+    soon = datetime.now(UTC) + _LONG_ENOUGH
+    victims = [
+        name.partition("/")[2]
+        for name, material in site.svids.items()
+        if name.startswith(f"{STOLEN}/") and material.ends < soon
+    ]
+    site.svids |= _loot(site, victims)
+
+
+def _aged(site: Site, calls: Iterable[Attempt], old: Mapping[str, Material]) -> Iterator[Attempt]:
+    """Attacks with what was stolen at first, where it has expired by now."""
+    now = datetime.now(UTC)
+    expired = {n for n, m in old.items() if n.startswith(f"{STOLEN}/") and m.ends < now}
+    site.svids |= {f"{AGED}{name}": old[name] for name in expired}
+    named = "a stolen SVID of a service that may not call"
+    yield from aged((call for call in calls if call.attack.name == named), expired)
 
 
 def _stolen(site: Site, service: str) -> Material:

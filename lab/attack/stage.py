@@ -35,7 +35,7 @@ def scene_of(api: Client, effective: Effective, cluster: str) -> Scene:
     Raises:
         LabError: if the API server refuses.
     """
-    running = [pod for pod in pods(api) if pod.ready]
+    running = sorted((pod for pod in pods(api) if pod.ready), key=place_of)
     services = [item.service for item in effective.in_cluster(cluster)]
     chosen = {s.name: pod for s in services if (pod := _pod_of(s, running)) is not None}
     return Scene(

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from lab.attack.admission import admission
 from lab.attack.certificates import forged, issuer_of
-from lab.attack.identity import identity
+from lab.attack.identity import aged, identity
 from lab.attack.model import Attempt, Create, Run, Steal
 from lab.attack.network import network, question
 from lab.attack.node import node
@@ -223,6 +223,20 @@ def test_forged_certificates_are_wrong_in_one_way_each() -> None:
     assert context.get_ca_certs()
     assert made["undeclared"].certificate.count("BEGIN CERTIFICATE") == 2
     assert "PRIVATE" not in repr(made["undeclared"])
+
+
+def test_what_was_stolen_is_tried_again_once_it_has_expired() -> None:
+    found = list(aged(CALLS, {"stolen/chat"}))
+    assert found
+    assert {dial(attempt).svid for attempt in found} == {"aged-stolen/chat"}
+    assert {layer for a in found for layer in a.attack.stopped_by()} == {"handshake"}
+
+
+def test_a_certificate_knows_its_end() -> None:
+    files = development_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
+    ours = issuer_of(files["tls.crt"].encode(), files["tls.key"].encode(), "hanzo.ai")
+    now = datetime.now(UTC).replace(microsecond=0)
+    assert ours.issue("spiffe://hanzo.ai/a/b/c", now, 60).ends == now + timedelta(seconds=60)
 
 
 def identities(pem: str) -> list[str]:
