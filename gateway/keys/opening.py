@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.keys.directory import Directory
-from gateway.keys.store import KeyStore
+from gateway.keys.store import KeyStore, MalformedError
 from gateway.keys.vault import Access, Vault
 
 # Seconds that a store may take to be there again.
@@ -58,8 +58,13 @@ def open_store(  # noqa: PLR0913 - what a stack says of a store
 
     It is tried again for ``patience`` seconds where that makes sense: while it is sealed or does
     not answer.
+
+    Raises:
+        MalformedError: if it would not be asked by https.
     """
     parts = urlsplit(address)
+    if parts.scheme not in {"https", "file"}:
+        raise MalformedError(f"KMS at {address!r} is not asked: keys travel by https alone")
     if parts.scheme == "file":
         return Directory(Path(parts.path) / project)
     access = Access(token_file, auth, role or project, namespace)

@@ -65,6 +65,7 @@ class Vault:
     authority: str = field(default="", repr=False)
     patience: float = 60.0
     _client: Any = field(default=None, repr=False)
+    _trusted: str = ""
     _ends: float = 0.0
     _renews: float = 0.0
 
@@ -193,9 +194,11 @@ class Vault:
         self._ends, self._renews = now + lasts, now + lasts * (1 - _LEFT)
 
     def _connected(self) -> Any:  # noqa: ANN401 - hvac tells no types
+        if self.authority and not self._trusted:
+            self._trusted = _file_of(self.authority)
         return hvac.Client(
             self.address,
-            verify=_file_of(self.authority) if self.authority else True,
+            verify=self._trusted or True,
             namespace=self.access.namespace or None,
             timeout=_SECONDS,
         )
