@@ -210,3 +210,25 @@ def _block(one: Gateway) -> None:
 
 def _unblock(one: Gateway) -> None:
     run(*entered(one.namespace, ("nft", "delete", "table", "inet", "blocked")))
+
+
+def test_a_mesh_of_three_rotates_as_one(tmp_path: Path) -> None:
+    with site(tmp_path, ("x", "y", "z")) as mesh:
+        mesh.join()
+        x, y, z = mesh
+        before = [one.public for one in mesh]
+        with pinging(y, z) as bystanders, pinging(z, x) as pings:
+            time.sleep(0.2)
+            # Two of them, in the same moment.
+            for one in (x, y):
+                one.command("rotate")
+            eventually(partial(calm, mesh, 1), 60)
+    assert pings.sent == pings.received > 100
+    assert bystanders.sent == bystanders.received > 100
+    after = [_last_public(one) for one in mesh]
+    assert [old != new for old, new in zip(before, after, strict=True)] == [True, True, False]
+
+
+def _last_public(one: Gateway) -> str:
+    newest = max((one.folder / "kms" / one.name).iterdir(), key=_number)
+    return str(json.loads(newest.read_text())["publicKey"])
