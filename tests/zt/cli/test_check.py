@@ -8,7 +8,7 @@ def test_the_real_policy_is_good(run: Run) -> None:
     found = run("check")
 
     assert found.exit_code == 0
-    assert found.output == ("policies: 18 services, 14 rules, 30 grants, 0 errors, 0 warnings\n")
+    assert found.output == ("policies: 18 services, 15 rules, 32 grants, 0 errors, 0 warnings\n")
 
 
 def test_all_findings_are_printed_with_their_position(run: Run, small: Path) -> None:

@@ -62,7 +62,7 @@ def test_markdown_begins_with_the_summary_and_then_who_is_newly_reachable() -> N
 
     lines = markdown(compare(fewer, REAL)).splitlines()
 
-    assert lines[:3] == ["### Who may reach whom", "", "25 newly reachable."]
+    assert lines[:3] == ["### Who may reach whom", "", "27 newly reachable."]
     assert lines[4] == "#### Newly reachable"
     assert lines[6] == "| source | destination | port | rule | at | note |"
 

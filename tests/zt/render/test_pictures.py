@@ -68,7 +68,7 @@ def test_the_svg_says_in_words_what_it_shows() -> None:
     told = {e.get("id"): e.text for e in root if e.get("id") in names}
     assert told["zt-graph-title"] == "Who may call whom"
     description = told["zt-graph-desc"] or ""
-    assert description.startswith("18 services, 3 outside, 30 edges. ")
+    assert description.startswith("18 services, 4 outside, 32 edges. ")
     assert "validator may call gateway on 4000 (across clusters)." in description
 
 
@@ -107,7 +107,7 @@ def test_mermaid_draws_places_and_dots_what_is_observed() -> None:
     assert lines[0] == "flowchart LR"
     assert '    subgraph c1_0["hanzo"]' in lines
     assert sum("-.->" in line for line in lines) == 3
-    assert sum("-->" in line for line in lines) == 27
+    assert sum("-->" in line for line in lines) == 29
     assert lines[-1].startswith("  linkStyle ")
 
 
@@ -124,7 +124,7 @@ def test_dot_names_nodes_by_their_ids() -> None:
 def test_text_has_a_line_for_each_edge() -> None:
     lines = graph_text(of(REAL)).splitlines()
 
-    assert len(lines) == 30
+    assert len(lines) == 32
     assert any(
         re.fullmatch(r"validator +-> +gateway +4000 +\S+/rule-4 +across clusters", line)
         for line in lines
