@@ -74,7 +74,7 @@ def remove_files(layout: Layout, clusters: Iterable[str]) -> None:
     """Remove keys, data and the record; that last, so that whoever finds it goes on."""
     for name in clusters:
         shutil.rmtree(layout.cluster(name), ignore_errors=True)
-    for path in (layout.policies, layout.engine):
+    for path in (layout.policies, layout.engine, layout.kms):
         shutil.rmtree(path, ignore_errors=True)
     layout.run.state.with_suffix(".new").unlink(missing_ok=True)
     layout.run.state.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from lab.cluster.model import (
     clusters_of,
     plain,
 )
+from lab.kms import server as kms_server
 from lab.mesh.processes import Identity, identify, is_alive, last_lines, read_state
 from lab.nodes import programs as node_programs
 from lab.tools.build import ToolError, obtainable, tool
@@ -37,7 +38,7 @@ _FIRST_NODES, _OTHER_NODES = 2, 1
 _COMMANDS = {"ip": "iproute2", "nsenter": "util-linux"}
 
 
-def missing(*, nodes: bool = False) -> tuple[str, ...]:
+def missing(*, nodes: bool = False, kms: bool = False) -> tuple[str, ...]:
     """What this machine lacks for a lab, in words."""
     lacks = [] if sys.platform == "linux" else ["Linux"]
     if hasattr(os, "geteuid") and os.geteuid() != 0:
@@ -45,37 +46,39 @@ def missing(*, nodes: bool = False) -> tuple[str, ...]:
     lacks += [f"`{name}` ({package})" for name, package in _COMMANDS.items() if not _has(name)]
     if nodes:
         lacks += node_programs.missing()
-    unobtainable = [name for name in _programs(nodes=nodes) if not obtainable(name)]
+    unobtainable = [name for name in _programs(nodes=nodes, kms=kms) if not obtainable(name)]
     if unobtainable:
         lacks.append(f"a Go toolchain (`go`), or {', '.join(unobtainable)} on the PATH")
     return tuple(lacks)
 
 
-def up(
+def up(  # noqa: PLR0913 - what a lab may have, by keyword
     folder: Path,
     clusters: Sequence[model.Cluster],
     report: Report,
     owner: Identity | None = None,
     *,
     nodes: bool = False,
+    kms: bool = False,
 ) -> tuple[ControlPlane, ...]:
     """Start control planes in the background; interrupted, it leaves nothing.
 
     They end with ``down``, and with their ``owner``, if they are given one. With ``nodes`` each has
-    a scheduler and nodes that are ready, two in the first cluster and one in the others.
+    a scheduler and nodes that are ready, two in the first cluster and one in the others. With
+    ``kms`` there is a Vault on their Internet side, which nobody has opened yet.
 
     Raises:
         LabError: with what went wrong; nothing is left running.
     """
     layout = Layout(folder.absolute())
-    lacks = missing(nodes=nodes)
+    lacks = missing(nodes=nodes, kms=kms)
     if lacks:
         raise LabError(f"control planes need what is missing here: {'; '.join(lacks)}")
     wanted = tuple(_numbered(clusters, nodes=nodes))
-    _build(report, nodes=nodes)
+    _build(report, nodes=nodes, kms=kms)
     lock = cleanup.claim(layout, [item.name for item in wanted])
     try:
-        supervisor = _spawn(layout, wanted, owner, lock)
+        supervisor = _spawn(layout, wanted, owner, lock, kms=kms)
     finally:
         os.close(lock)
     try:
@@ -151,11 +154,11 @@ def _has(command: str) -> bool:
     return shutil.which(command) is not None
 
 
-def _programs(*, nodes: bool) -> tuple[str, ...]:
+def _programs(*, nodes: bool, kms: bool) -> tuple[str, ...]:
     return (
-        (*programs.CONTROL_PLANE, programs.SCHEDULER, *node_programs.BUILT)
-        if nodes
-        else programs.CONTROL_PLANE
+        *programs.CONTROL_PLANE,
+        *((programs.SCHEDULER, *node_programs.BUILT) if nodes else ()),
+        *((kms_server.NAME,) if kms else ()),
     )
 
 
@@ -168,21 +171,27 @@ def _numbered(clusters: Sequence[model.Cluster], *, nodes: bool = False) -> Iter
         yield Cluster(item.name, number, services, pods, count)
 
 
-def _build(report: Report, *, nodes: bool) -> None:
+def _build(report: Report, *, nodes: bool, kms: bool) -> None:
     try:
-        for name in _programs(nodes=nodes):
+        for name in _programs(nodes=nodes, kms=kms):
             report(f"{name}: {tool(name).name}")
     except ToolError as error:
         raise LabError(str(error)) from None
 
 
 def _spawn(
-    layout: Layout, clusters: tuple[Cluster, ...], owner: Identity | None, lock: int
+    layout: Layout,
+    clusters: tuple[Cluster, ...],
+    owner: Identity | None,
+    lock: int,
+    *,
+    kms: bool,
 ) -> subprocess.Popen[bytes]:
     wanted = {
         "folder": str(layout.root),
         "clusters": plain(clusters),
         "owner": owner and {"pid": owner.pid, "started": owner.started, "boot": owner.boot},
+        "kms": kms,
     }
     with layout.run.log("supervisor").open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - ourselves

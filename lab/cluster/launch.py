@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from lab.cluster import network, programs
 from lab.cluster.certificates import ADMINISTRATOR, BALANCER, issue, kubeconfig, write_keys
 from lab.cluster.client import Client, client
 from lab.cluster.forward import forward
-from lab.cluster.model import API_PORT, Cluster, Layout
+from lab.cluster.model import API_PORT, INTERNET, Cluster, Layout
 from lab.cluster.waiting import Speak, wait
+from lab.kms.server import kms_of, prepare, program
 from lab.mesh.folders import write_private
 from lab.mesh.processes import Children
 from lab.nodes import launch as nodes_launch
@@ -23,7 +25,14 @@ _READY = "/readyz"
 _ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
 
-def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], say: Speak) -> None:
+def launch(
+    children: Children,
+    layout: Layout,
+    clusters: tuple[Cluster, ...],
+    say: Speak,
+    *,
+    kms: bool = False,
+) -> None:
     """Start everything. What was started before a failure is left to the caller to stop.
 
     Raises:
@@ -35,6 +44,8 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
     for cluster in clusters:
         if nodes := nodes_of(layout, [cluster]):
             nodes_network.create(layout, cluster, nodes)
+    if kms:
+        _launch_kms(children, layout, say)
     say("step", "issuing certificates")
     for cluster in clusters:
         _write_keys(layout, cluster)
@@ -53,6 +64,17 @@ def launch(children: Children, layout: Layout, clusters: tuple[Cluster, ...], sa
         wait(say, children, f"the controllers of {cluster.name}", partial(_is_there, api, _ACCOUNT))
     if any(cluster.nodes for cluster in clusters):
         _launch_nodes(children, layout, clusters, say)
+
+
+def _launch_kms(children: Children, layout: Layout, say: Speak) -> None:
+    """A Vault on the Internet side; it is opened by whoever wants something of it."""
+    say("step", "starting the KMS")
+    kms = kms_of(layout)
+    prepare(kms)
+    address = f"{kms.address}/{INTERNET.prefixlen}"
+    network.ip("-n", layout.internet, "address", "add", address, "dev", network.BRIDGE)
+    there = program(kms)
+    children.start(replace(there, command=network.entered(layout.internet, there.command)))
 
 
 def _launch_nodes(

@@ -102,6 +102,11 @@ class Layout:
         return self.root / "engine"
 
     @property
+    def kms(self) -> Path:
+        """All of the KMS."""
+        return self.root / "kms"
+
+    @property
     def failures(self) -> Path:
         """Where what is known of a failure is gathered; it outlives the lab."""
         return self.root / "failures"

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        return _supervise(children, layout, clusters, owner, ended)
+        return _supervise(children, layout, clusters, owner, ended, kms=wanted["kms"])
     finally:
         children.stop()
         network.remove(layout)
@@ -48,12 +48,14 @@ def main(arguments: list[str]) -> int:
         remove_files(layout, [item.name for item in clusters])
 
 
-def _supervise(
+def _supervise(  # noqa: PLR0913 - what it was told, and by whom it is ended
     children: Children,
     layout: Layout,
     clusters: tuple[Cluster, ...],
     owner: Identity | None,
     ended: threading.Event,
+    *,
+    kms: bool,
 ) -> int:
     def say(what: str, value: object) -> None:
         if ended.is_set():
@@ -61,7 +63,7 @@ def _supervise(
         tell(what, value)
 
     try:
-        launch(children, layout, clusters, say)
+        launch(children, layout, clusters, say, kms=kms)
         tell_ready(children)
         _keep(children, layout, clusters, owner, ended)
     except (_EndedError, BrokenPipeError):

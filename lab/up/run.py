@@ -21,7 +21,8 @@ from lab.up.furnish import furnishing
 from lab.up.gather import gather
 from lab.up.objects import apply_all
 from lab.up.ready import wait_ready
-from lab.up.stacks import stacks
+from lab.up.stacks import Stacks, stacks
+from lab.up.tunnel import configure, open_kms, public_keys
 from zt.model import Policy
 
 Report = Callable[[str], None]
@@ -32,10 +33,14 @@ _PATIENCE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a lab is made of: the policies, and whether certificates live for minutes only."""
+    """What a lab is made of: the policies, and whether certificates live for minutes only.
+
+    With ``tunnel`` it has a KMS, and the clusters' gateways a tunnel between them.
+    """
 
     policies: Path
     short: bool = False
+    tunnel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,11 @@ class _Lab:
     planes: tuple[ControlPlane, ...]
     policy: Policy
     report: Report
+    tunnel: bool
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        return tuple(plane.name for plane in self.planes)
 
     def api(self, cluster: str) -> Client:
         return client(self.layout.kubeconfig(cluster))
@@ -59,13 +69,13 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     """
     layout = Layout(folder.absolute())
     policy = read(options.policies)
-    if lacks := (*controlplane.missing(nodes=True), *missing()):
+    if lacks := (*controlplane.missing(nodes=True, kms=options.tunnel), *missing()):
         raise LabError(f"a lab needs what is missing here: {'; '.join(dict.fromkeys(lacks))}")
     built = images(report)
-    planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True)
+    planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True, kms=options.tunnel)
     report("laying the lab's own policies over the product's")
     lay(options.policies, layout.policies, short=options.short)
-    lab = _Lab(layout, planes, read(layout.policies), report)
+    lab = _Lab(layout, planes, read(layout.policies), report, options.tunnel)
     nodes = nodes_of(layout, controlplane.clusters_in(layout))
     import_all(built, [node.containerd for node in nodes], report)
     for cluster in controlplane.clusters_in(layout):
@@ -78,14 +88,25 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
 
 def _install(lab: _Lab) -> None:
     """Both stacks, one after the other: the engine runs one program in a process at a time."""
-    cas = development_cas(lab.policy.mesh.trust_domain, [plane.name for plane in lab.planes])
+    cas = development_cas(lab.policy.mesh.trust_domain, lab.clusters)
+    kms = open_kms(lab.layout, lab.policy, lab.clusters) if lab.tunnel else None
+    if kms:
+        configure(lab.layout, lab.clusters, {})
     with stacks(lab.layout) as opened:
-        for plane in lab.planes:
-            lab.report(f"pulumi up of lab-{plane.name}")
-            with furnishing(lab.api(plane.name), cas[plane.name]):
-                outcome = opened.up(plane.name)
-            lab.report(f"{outcome.resources} resources in {outcome.seconds:.1f} s")
+        for cluster in lab.clusters:
+            with furnishing(lab.api(cluster), cas[cluster]):
+                _up(lab, opened, cluster)
+        if kms:
+            configure(lab.layout, lab.clusters, public_keys(kms, lab.clusters, lab.report))
+            for cluster in lab.clusters:
+                _up(lab, opened, cluster)
     _settled(lab, "the mesh")
+
+
+def _up(lab: _Lab, opened: Stacks, cluster: str) -> None:
+    lab.report(f"pulumi up of lab-{cluster}")
+    outcome = opened.up(cluster)
+    lab.report(f"{outcome.resources} resources in {outcome.seconds:.1f} s")
 
 
 def _deploy(lab: _Lab) -> None:

@@ -15,6 +15,7 @@ from lab.stack.folder import Engine, opened
 from lab.stack.run import Outcome
 from lab.stack.run import up as bring_up
 from lab.tools.build import tool
+from lab.up.tunnel import configured
 
 # So many lines of what the engine says when it fails.
 _LINES = 40
@@ -63,4 +64,5 @@ def _over(layout: Layout, cluster: str) -> Mapping[str, Any]:
         "kubernetes": {"adopt": adopt, "create": None},
         "policies": str(layout.policies),
         "audit": _AT_HOME,
+        "gateway": configured(layout, cluster) or None,
     }
