@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, time_ns
@@ -108,7 +109,7 @@ class Decider:
         self._counts = metrics.values
         # Numbers of parties for counters, by their numbers in this table; 0 where none was asked.
         self._table = view.snapshot.table
-        self._numbers = [0] * len(self._table.names)
+        self._numbers = array("I", bytes(4 * len(self._table.names)))
 
     def prepare(self, request: Request, layer: str) -> Prepared:
         """The answer to a request under the present view, not yet recorded."""
@@ -119,7 +120,7 @@ class Decider:
         ruling = table.rule(source or "", destination or "", port)
         answer = answer_of(ruling, snapshot, view.locations, request)
         if table is not self._table:
-            self._table, self._numbers = table, [0] * len(table.names)
+            self._table, self._numbers = table, array("I", bytes(4 * len(table.names)))
         _, _, _, caller, called = ruling
         numbers = self._numbers
         counter = self._counter_of(
@@ -210,9 +211,10 @@ def record_of(request: Request, answer: Answer, layer: str, *, plain: bool) -> b
         return encode(outcome_of(request, answer, layer))
     if pod is not None or node is not None or behalf is not None:
         return encode(outcome_of(request, answer, layer))
-    parties = '","', caller, '",null,null,"', called, '",', str(port)
-    why = ',"', rule, '","', reason, '","', layer, '","', revision, '",null]'
-    return "".join(('["', verdict, '","', would_be, '","', phase, *parties, *why)).encode()
+    return "".join((
+        '["', verdict, '","', would_be, '","', phase, '","', caller, '",null,null,"', called, '",',
+        str(port), ',"', rule, '","', reason, '","', layer, '","', revision, '",null]',
+    )).encode()  # fmt: skip
 
 
 def outcome_of(request: Request, answer: Answer, layer: str) -> Outcome:

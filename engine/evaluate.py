@@ -26,6 +26,8 @@ class Objection(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     # The source is a pod by its address alone.
     PLAINTEXT = "plaintext"
+    # The address is that of a pod with another identity than the certificate's.
+    SOURCE_MISMATCH = "source_mismatch"
     # A sidecar spoke of a connection to somebody else.
     DESTINATION_MISMATCH = "destination_mismatch"
     # The sidecar's own lists refused what the policy grants: they are behind it, or ahead.
@@ -82,12 +84,14 @@ def evaluate(snapshot: Snapshot, locations: Locations, request: Request) -> Answ
 
 def answer_of(ruling: Ruling, snapshot: Snapshot, locations: Locations, request: Request) -> Answer:
     """The answer to a request that the snapshot's table has ruled on."""
-    _, destination, _, _, _, _, objection, _ = request
+    source, destination, _, _, _, _, objection, _ = request
     table = snapshot.table
     would_be, rule, reason, caller, called = ruling
-    # A call to the outside is enforced by the source's own sidecar.
-    outward = destination is not None and destination.startswith(EXTERNAL)
-    phase = table.phases[caller if outward else called] or _ENFORCE
+    phase = table.phases[called]
+    if phase is None:
+        # A call to the outside is enforced by the source's own sidecar.
+        outward = destination is not None and destination.startswith(EXTERNAL)
+        phase = (table.phases[caller] if outward else None) or _ENFORCE
     enforced = phase is _ENFORCE or is_enforced(phase, locations, request)
     why: Reason | Objection = reason
     if not snapshot.loaded:
@@ -95,8 +99,7 @@ def answer_of(ruling: Ruling, snapshot: Snapshot, locations: Locations, request:
     if objection is not None:
         would_be, why = _DENY, objection
     verdict = would_be if enforced else _ALLOW
-    names = table.names
-    parties = names[caller], names[called]
+    parties = source if caller else None, destination if called else None
     # Half the time that ``Answer(...)`` takes.
     return _new(
         Answer, (verdict, would_be, phase, enforced, rule, why, snapshot.revision, *parties)

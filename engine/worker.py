@@ -31,7 +31,7 @@ from engine.locate import LocationFile
 from engine.metrics.metrics import Metrics
 from engine.policy.store import PolicyStore
 from engine.serving import serving
-from engine.settings import Settings, Transport
+from engine.settings import Durability, Settings, Transport
 from engine.sockets import Sockets
 from engine.tls import SvidFiles
 from zt.wellknown import EVALUATOR_API
@@ -60,6 +60,7 @@ async def _work(settings: Settings, sockets: Sockets) -> None:
             settings.spool,
             segment_bytes=settings.audit.segment_bytes,
             limit_bytes=settings.audit.spool_bytes,
+            mapped=settings.audit.durability is Durability.PROCESS,
         )
         stack.callback(spool.close)
         inputs = _Inputs(

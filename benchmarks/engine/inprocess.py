@@ -72,7 +72,9 @@ def measure(policy: Path, state: Path, requests: Path) -> dict[str, Timing]:
 
 
 def _decider(policy: Path, state: Path) -> Decider:
-    spool = Spool(state / "spool", segment_bytes=SEGMENT_BYTES, limit_bytes=_SPOOL_BYTES)
+    spool = Spool(
+        state / "spool", segment_bytes=SEGMENT_BYTES, limit_bytes=_SPOOL_BYTES, mapped=True
+    )
     store = PolicyStore(policy)
     store.refresh()
     (state / "metrics").mkdir(parents=True)

@@ -14,6 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from zlib import crc32
@@ -29,6 +30,7 @@ from engine.audit.layout import (
     segment_name,
     writer_name,
 )
+from engine.audit.window import UnsupportedError, Window
 
 _PATIENCE = 0.05  # seconds for a segment that is just being made
 _RETRY = 0.1  # seconds until a segment is tried again for which there was no room
@@ -70,23 +72,35 @@ class Spool:
         "_files",
         "_folder",
         "_lock",
+        "_memory",
         "_offset",
         "_pwrite",
         "_room",
         "_sealed",
         "_segment_bytes",
         "_sequence",
+        "_store",
         "_syncing",
         "_unnamed",
+        "_window",
+        "_window_end",
+        "_window_start",
         "_writer",
     )
 
     def __init__(
-        self, root: Path, *, segment_bytes: int, limit_bytes: int, files: Files = SYSTEM
+        self,
+        root: Path,
+        *,
+        segment_bytes: int,
+        limit_bytes: int,
+        files: Files = SYSTEM,
+        mapped: bool = False,
     ) -> None:
         """Make a writer's folder below ``root``; segments of all writers take ``limit_bytes``.
 
-        A full disk is no error here: ``append`` tells.
+        ``mapped``: append in memory where the system can, which is for who seldom synchronises. A
+        full disk is no error here: ``append`` tells.
 
         Raises:
             OSError: if there can be no folder.
@@ -105,6 +119,10 @@ class Spool:
         self._failure: OSError | None = None
         self._unnamed = False
         self._syncing = Lock()
+        self._window: Window | None = None
+        self._memory: mmap | bytearray = bytearray()
+        self._window_start = self._window_end = 0
+        self._store = self._map if mapped else self._write
         self._allocator = _Allocator(self._folder, segment_bytes, limit_bytes, files, self._retire)
 
     @property
@@ -142,14 +160,11 @@ class Spool:
         if offset + size > self._room:
             self._advance()
             offset = 0
-        try:
-            written = self._pwrite(self._descriptor, frame, offset)
-        except OSError:
-            written = -1
-            if not self._is_there(frame, offset):
-                raise
-        if written != size and not self._is_there(frame, offset):
-            raise OSError(errno.EIO, f"{written} of {size} bytes were written")
+        if offset + size <= self._window_end:
+            at = offset - self._window_start
+            self._memory[at : at + size] = frame
+        else:
+            self._store(frame, offset)
         self._offset = offset + size
         self._sequence = sequence
         return sequence
@@ -177,6 +192,7 @@ class Spool:
     def close(self) -> None:
         """Release everything; what is not drained stays."""
         self._allocator.close()
+        self._unmap()
         if self._descriptor >= 0:
             self._sealed.append(self._descriptor)
         self._descriptor, self._room = -1, 0
@@ -187,6 +203,46 @@ class Spool:
         """Append a record whose numbers don't fit into a frame."""
         time_us = max(-_FAR, min(time_us, _FAR))
         return self.append(outcome, time_us, max(0, min(latency_us, MAX_LATENCY)))
+
+    def _map(self, frame: bytes, offset: int) -> None:
+        """Open another window, and store a frame in it.
+
+        Raises:
+            OSError: if it could not be stored.
+        """
+        self._unmap()
+        try:
+            window = Window(self._descriptor, offset, self._segment_bytes)
+        except UnsupportedError:
+            self._store = self._write
+            self._write(frame, offset)
+            return
+        self._window, self._memory = window, window.memory
+        self._window_start, self._window_end = window.start, window.start + window.size
+        at = offset - window.start
+        self._memory[at : at + len(frame)] = frame
+
+    def _unmap(self) -> None:
+        # Nothing ends before it.
+        self._window_end = 0
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _write(self, frame: bytes, offset: int) -> None:
+        """Write a frame.
+
+        Raises:
+            OSError: if it could not be written.
+        """
+        try:
+            written = self._pwrite(self._descriptor, frame, offset)
+        except OSError:
+            written = -1
+            if not self._is_there(frame, offset):
+                raise
+        if written != len(frame) and not self._is_there(frame, offset):
+            raise OSError(errno.EIO, f"{written} of {len(frame)} bytes were written")
 
     def _is_there(self, frame: bytes, offset: int) -> bool:
         """Whether a frame is whole although its writing failed: the drainer may have seen it."""
@@ -202,6 +258,7 @@ class Spool:
             OSError: if there is none.
         """
         descriptor = self._allocator.take(self._sequence + 1)
+        self._unmap()
         if self._descriptor >= 0:
             self._sealed.append(self._descriptor)
         self._descriptor, self._offset, self._room = descriptor, 0, self._segment_bytes

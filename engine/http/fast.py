@@ -86,6 +86,11 @@ class Front(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Give data to whom it is for: the questions' parser, or uvicorn's."""
         self.active = self.loop.time()
+        if self._is_free():
+            end = data.find(b"\r\n\r\n") + 4
+            if self._heads.get(data[:end]) == len(data) - end:
+                self._reply(data[end:])
+                return
         if self._asking:
             self._ask(data)
         elif self._waiting and (self._held or not data.startswith(_BEGINNINGS)):
@@ -97,6 +102,13 @@ class Front(HttpToolsProtocol):
             self._ask(data)
         elif not self._closing:
             super().data_received(data)
+
+    def _is_free(self) -> bool:
+        """Whether nothing is asked, nor anything left to be answered."""
+        if self._asking or self._waiting or self._closing or self.began or self.pipeline:
+            return False
+        cycle: RequestResponseCycle | None = self.cycle
+        return self.timeout_keep_alive_task is None and (cycle is None or cycle.response_complete)
 
     def _application_rests(self) -> bool:
         """Whether uvicorn's parser is between requests and its application has answered all."""
@@ -161,27 +173,24 @@ class Front(HttpToolsProtocol):
     # --- Questions --------------------------------------------------------------------------------
 
     def _ask(self, data: bytes) -> None:
-        """Answer what is complete in one write."""
-        end = data.find(b"\r\n\r\n") + 4
-        if self._heads.get(data[:end]) == len(data) - end and not self._asking:
-            response = self.answerer.one(data[end:], self.caller, self._send)
-            if response.__class__ is bytes and not self._waiting and not self._closing:
-                self.transport.write(response)
-                return
-            self._say(response)
-            self._write()
-        else:
-            self._parse(data, end)
-
-    def _parse(self, data: bytes, end: int) -> None:
-        """Parse questions, and answer those that are complete."""
+        """Parse questions, and answer those that are complete in one write."""
         begins = not self._asking
+        end = data.find(b"\r\n\r\n") + 4
         problem = self._questions.feed(data)
         if self._questions.incomplete or problem or self._questions.last:
             self._leave_open(data, problem)
         elif begins and end <= _LONGEST_HEAD and self._questions.was(_ONE, data[end:]):
             self._note(data[:end], len(data) - end)
         self._write()
+
+    def _reply(self, body: bytes) -> None:
+        """Answer a question that came alone, with a beginning that has been parsed before."""
+        response = self.answerer.one(body, self.caller, self._send)
+        if response.__class__ is bytes:
+            self.transport.write(response)
+        else:
+            self._waiting.append(response)
+            self._send()
 
     def _note(self, head: bytes, length: int) -> None:
         """Remember the beginning of a question, and how long its body is."""

@@ -15,19 +15,20 @@ PAIR_CELLS = 2 * PLACES
 NOWHERE = 0
 # Numbers of parties are from 1, and below this.
 MOST_PARTIES = 1 << 24
-_SOURCE, _DESTINATION = 25, 1
+# Where they lie in a key; its lowest bit is whether it was allowed.
+SOURCE, DESTINATION = 25, 1
 _CHUNK = 512
 _NOTHING = bytes(8 * _CHUNK)
 
 
 def key_of(source: int, destination: int, allowed: bool) -> int:  # noqa: FBT001 - called for all
     """The key of a counter; source and destination are numbers of parties."""
-    return source << _SOURCE | destination << _DESTINATION | allowed
+    return source << SOURCE | destination << DESTINATION | allowed
 
 
 def parts_of(key: int) -> tuple[int, int, bool]:
     """What ``key_of`` made a key of."""
-    return key >> _SOURCE, (key >> _DESTINATION) % MOST_PARTIES, bool(key & 1)
+    return key >> SOURCE, (key >> DESTINATION) % MOST_PARTIES, bool(key & 1)
 
 
 class Pairs:

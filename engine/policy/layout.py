@@ -3,10 +3,12 @@
 After a header with a checksum come sections, each on a boundary of eight bytes, little endian:
 
 - facts: JSON, what is read once (revision, networks, rights of operators);
-- strings: names of parties and then of rules, one after another; names: where each begins;
+- strings: names of parties and then of rules, one after another; names: where each party's begins,
+  and where the last one ends;
 - selector offsets, selectors: the selectors under which rules about a party are filed. Parties are
   numbered from 1; selector ``n`` is party ``n`` itself, patterns come after all parties;
-- grants: an open hash table from a key to a rule, which lies beside it. A key's place is its
+- grants: an open hash table from a key to a rule, which lies beside it as ``start << 16 | length``
+  of its name: whichever is the first in order is the lowest. A key's place is its
   remainder by the number of places, a prime; it is probed in steps of one, at most a third full,
   and a key of 0 is an empty place. A key is ``source selector << 40 | destination selector << 16 |
   port``. A port that a party declares is filed with destination selector 0;
@@ -22,7 +24,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import isqrt
@@ -34,7 +36,8 @@ from engine.locate import Surroundings
 from zt.decide import DecisionTable
 from zt.model import Phase
 
-EMPTY = (1 << 32) - 1
+EMPTY = (1 << 64) - 1
+LENGTH_BITS = 16
 PHASES: tuple[Phase | None, ...] = (None, *Phase)
 MAX_SELECTORS = 1 << 24
 
@@ -78,7 +81,8 @@ def encode(table: DecisionTable, facts: Facts) -> bytes:
     """The file of a table.
 
     Raises:
-        ValueError: if there are too many parties and patterns to number them.
+        ValueError: if there are too many parties and patterns to number them, or the name of a rule
+            is too long to be filed.
     """
     parties = list(table.selectors)
     numbers = {party: number for number, party in enumerate(parties, 1)}
@@ -87,17 +91,19 @@ def encode(table: DecisionTable, facts: Facts) -> bytes:
             numbers.setdefault(selector, len(numbers) + 1)
     if len(numbers) >= MAX_SELECTORS:
         raise ValueError(f"a table holds {MAX_SELECTORS - 1} parties and patterns at most")
-    strings = [name.encode() for name in (*parties, *table.rules)]
-    plain = not any(map(_ESCAPED.search, strings))
+    names, rules = [name.encode() for name in parties], [rule.encode() for rule in table.rules]
+    offsets = _offsets(map(len, names))
+    filed = _filed(rules, offsets[-1])
+    plain = not any(map(_ESCAPED.search, names + rules))
     phases = (PHASES.index(table.phases.get(party)) for party in parties)
     chosen = [[numbers[selector] for selector in table.selectors[party]] for party in parties]
     return _framed(
         orjson.dumps(_facts_json(facts) | {"plain": plain}),
-        b"".join(strings),
-        _offsets(map(len, strings)),
-        _offsets(map(len, chosen)),
+        b"".join(names + rules),
+        offsets.tobytes(),
+        _offsets(map(len, chosen)).tobytes(),
         array("I", [number for numbers in chosen for number in numbers]).tobytes(),
-        _grants(table, numbers).tobytes(),
+        _grants(table, numbers, filed).tobytes(),
         bytes(phases),
     )
 
@@ -146,16 +152,27 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def _offsets(lengths: Iterable[int]) -> bytes:
+def _offsets(lengths: Iterable[int]) -> array[int]:
     offsets = array("I", [0])
     total = 0
     for length in lengths:
         total += length
         offsets.append(total)
-    return offsets.tobytes()
+    return offsets
 
 
-def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> array[int]:
+def _filed(rules: Iterable[bytes], start: int) -> list[int]:
+    """How each rule is filed."""
+    found = []
+    for rule in rules:
+        if len(rule) >> LENGTH_BITS:
+            raise ValueError(f"the name of a rule is {len(rule)} bytes long")
+        found.append(start << LENGTH_BITS | len(rule))
+        start += len(rule)
+    return found
+
+
+def _grants(table: DecisionTable, numbers: Mapping[str, int], filed: Sequence[int]) -> array[int]:
     """The grants' hash table: a key and its rule in turn."""
     places = _places(len(table.grants) + sum(map(len, table.ports.values())))
     cells = array("Q", bytes(_GRANT * places))
@@ -173,7 +190,7 @@ def _grants(table: DecisionTable, numbers: Mapping[str, int]) -> array[int]:
         source, destination, port = edge
         # A rule may name parties that nobody declares: no party has them for a selector.
         if source in numbers and destination in numbers and _can_be(table, *edge):
-            put(numbers[source] << 40 | numbers[destination] << 16 | port, rule)
+            put(numbers[source] << 40 | numbers[destination] << 16 | port, filed[rule])
     return cells
 
 

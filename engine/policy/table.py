@@ -18,6 +18,7 @@ from typing import TypeVar
 from engine.locate import Surroundings
 from engine.policy.layout import (
     EMPTY,
+    LENGTH_BITS,
     PHASES,
     Facts,
     Sections,
@@ -30,6 +31,7 @@ from zt.values import MAX_PORT
 
 NO_REVISION = "none"
 NOBODY = 0
+_LENGTH = (1 << LENGTH_BITS) - 1
 # Looked up once: a member of an enum costs as much as a probe.
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
 _RULE, _NO_RULE, _PORT_NOT_DECLARED = Reason.RULE, Reason.NO_RULE, Reason.PORT_NOT_DECLARED
@@ -64,13 +66,12 @@ class Table:
         self.facts: Facts = sections.facts
         self.plain = self.facts.plain
         self._strings = sections.strings
-        self._offsets = sections.names
         self._keys = sections.grants[::2]
         self._grants = sections.grants[1::2]
         self._places = len(self._keys)
-        self._parties = len(sections.phases)
         names = _paced(_parties(sections), rest)
         self.numbers: Mapping[str, int] = {name: number for number, name in enumerate(names, 1)}
+        self._number_of = self.numbers.get
         # By number, as ``phases``. Counters and answers share these texts.
         self.names: list[str | None] = [None, *self.numbers]
         self.phases: list[Phase | None] = [None, *map(PHASES.__getitem__, sections.phases)]
@@ -83,7 +84,7 @@ class Table:
 
     def rule(self, source: str, destination: str, port: int) -> Ruling:
         """Decide one connection, and say whom the table knows."""
-        number_of, patterns = self.numbers.get, self._patterns
+        number_of, patterns = self._number_of, self._patterns
         caller, called = number_of(source, NOBODY), number_of(destination, NOBODY)
         if not caller:
             return _DENY, DEFAULT_RULE, _UNKNOWN_SOURCE, caller, called
@@ -91,15 +92,16 @@ class Table:
             return _DENY, DEFAULT_RULE, _UNKNOWN_DESTINATION, caller, called
         if not 0 <= port <= MAX_PORT:
             return _DENY, DEFAULT_RULE, _PORT_NOT_DECLARED, caller, called
-        if caller in patterns or called in patterns:
+        find = self._find
+        if patterns and (caller in patterns or called in patterns):
             rule = self._first_rule(caller, called, port)
         else:
-            rule = self._find(caller << 40 | called << 16 | port)
+            rule = find(caller << 40 | called << 16 | port)
         if rule != EMPTY:
-            offsets, number = self._offsets, self._parties + rule
-            name = str(self._strings[offsets[number] : offsets[number + 1]], "utf-8")
+            start = rule >> LENGTH_BITS
+            name = str(self._strings[start : start + (rule & _LENGTH)], "utf-8")
             return _ALLOW, name, _RULE, caller, called
-        reason = _NO_RULE if self._declares_port(called, port) else _PORT_NOT_DECLARED
+        reason = _PORT_NOT_DECLARED if find(called << 40 | port) == EMPTY else _NO_RULE
         return _DENY, DEFAULT_RULE, reason, caller, called
 
     def declares(self, party: str) -> bool:
@@ -117,7 +119,7 @@ class Table:
     def _first_rule(self, caller: int, called: int, port: int) -> int:
         """The first rule in order that grants it, where patterns may; ``EMPTY`` if none does."""
         patterns = self._patterns
-        if caller == called or not self._declares_port(called, port):
+        if caller == called or self._find(called << 40 | port) == EMPTY:
             return EMPTY
         return min(
             self._find(source << 40 | destination << 16 | port)
@@ -125,12 +127,11 @@ class Table:
             for destination in patterns.get(called, (called,))
         )
 
-    def _declares_port(self, called: int, port: int) -> bool:
-        """Whether a party declares a port: with what it declares, it is filed as a source."""
-        return self._find(called << 40 | port) != EMPTY
-
     def _find(self, key: int) -> int:
-        """What is filed under a key; ``EMPTY`` if nothing is."""
+        """What is filed under a key; ``EMPTY`` if nothing is.
+
+        With the ports that it declares, a party is filed as a source.
+        """
         keys, places = self._keys, self._places
         place = key % places
         while found := keys[place]:
@@ -149,7 +150,7 @@ def _paced(items: Iterator[_T], rest: Callable[[], None]) -> Iterator[_T]:
 
 def _parties(sections: Sections) -> Iterator[str]:
     """The names of all parties, in their order."""
-    offsets = sections.names[: len(sections.phases) + 1].tolist()
+    offsets = sections.names.tolist()
     encoded = bytes(sections.strings[: offsets[-1]])
     text = encoded.decode()
     if len(text) == len(encoded):  # one byte a character: nearly always, and twice as fast

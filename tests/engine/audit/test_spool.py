@@ -249,10 +249,14 @@ class SpoolMachine(RuleBasedStateMachine):
         self.tails: dict[int, Tail] = {}
         self.number = 0
 
-    @rule(target=alive)
-    def start(self) -> int:
+    @rule(target=alive, mapped=st.booleans())
+    def start(self, *, mapped: bool) -> int:
         spool = Spool(
-            self.root, segment_bytes=SEGMENT, limit_bytes=1 << 30, files=self.disk.files()
+            self.root,
+            segment_bytes=SEGMENT,
+            limit_bytes=1 << 30,
+            files=self.disk.files(),
+            mapped=mapped,
         )
         self.spools[spool.writer] = spool
         self.acknowledged[spool.writer] = []

@@ -173,7 +173,8 @@ def read(body: bytes) -> Request | None:
 @pytest.mark.parametrize("port", [1, 443, 65535])
 def test_a_usual_question_is_read_as_any_other(space: str, port: int) -> None:
     body = written(WEB, DB, str(port), space)
-    assert usual(body, {WEB, DB}) == parse(body) == Request(WEB, DB, port)
+    for parties in ({WEB, DB}, {DB}, {WEB}, set[str]()):
+        assert usual(body, parties) == parse(body) == Request(WEB, DB, port)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +194,17 @@ def test_what_is_nearly_usual_is_never_read_otherwise(data: st.DataObject) -> No
     start, end = sorted(data.draw(st.integers(0, len(body))) for _ in range(2))
     pieces = st.binary(max_size=2) | st.sampled_from([b'"', b"\\", b" ", b",", body[:20], body])
     body = body[:start] + data.draw(pieces) + body[data.draw(st.sampled_from([start, end])) :]
-    found = usual(body, {WEB, DB})
-    assert found is None or found == read(body)
+    for parties in ({WEB, DB}, {DB}, {WEB}, set[str]()):
+        found = usual(body, parties)
+        assert found is None or found == read(body)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        written(WEB, "spiffe://hanzo.ai/east/shop/nobody", "443", ""),
+        written(WEB, "spiffe://hanzo.ai/east/shop/no,body", "443", ""),
+        written("web", DB, "443", ""),
+        written(WEB, "", "443", ""),
         written(WEB, DB, "443", "  "),
         written(WEB, DB, "443", "") + b" ",
         written(WEB + "\\u0000", DB, "443", ""),
