@@ -79,8 +79,9 @@ class _Known:
         )
         self.source = prepared.answer.source
         self.address = address
-        # When its certificate is looked at next, if it has a name to count it under.
-        self.look = math.inf if self.source is None else 0.0
+        # When its certificate is looked at next, if it has a name to count it under, its own.
+        mine = self.source is not None and prepared.request.objection is None
+        self.look = 0.0 if mine else math.inf
 
 
 class Authorization:
@@ -203,10 +204,17 @@ class Caller(NamedTuple):
 def caller_of(
     principal: str, address: str, surroundings: Surroundings, locations: Locations
 ) -> Caller:
-    """The caller by its certificate; without one, by its address."""
-    if principal:
-        return Caller(principal if principal.startswith(SCHEME) else None)
+    """The caller by its certificate; without one, by its address.
+
+    A certificate that a pod shows must be its own: one of somebody else's was stolen.
+    """
     pod = locations.find(address)
+    if principal:
+        if not principal.startswith(SCHEME):
+            return Caller(None)
+        certain = pod is not None and locations.live and not pod.leaving
+        stolen = certain and pod is not None and surroundings.contradicts(pod, principal)
+        return Caller(principal, Objection.SOURCE_MISMATCH if stolen else None)
     if pod is not None:
         return Caller(pod.spiffe, Objection.PLAINTEXT)
     external = surroundings.external(address)

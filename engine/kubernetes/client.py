@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ _PATIENCE = 10.0
 _MAX_LINE = 8 << 20
 _MAX_BODY = 64 << 20
 _CHUNK = 1 << 16
+# Seconds until it is asked whether the other side is there, between two such questions, and how
+# many of them.
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
 
 
 class KubernetesError(Exception):
@@ -86,8 +90,10 @@ class Kubernetes:
         path = _with_query(path, {"fieldManager": manager})
         return self._call("PATCH", path, content, _JSON_PATCH)
 
-    def watch(self, path: str, seconds: int, **query: str | int) -> Iterator[Json]:
-        """Events, as they come, for so many seconds at most.
+    def watch(
+        self, path: str, seconds: int, on_open: Callable[[], None], **query: str | int
+    ) -> Iterator[Json]:
+        """Events, as they come, for so many seconds at most; ``on_open`` is called before any.
 
         Raises:
             KubernetesError: if the stream breaks, or an event is none.
@@ -96,7 +102,10 @@ class Kubernetes:
         # The server ends the stream by itself; one that says nothing for longer is dead.
         with closing(self._connection(seconds + _PATIENCE)) as connection:
             try:
+                connection.connect()
+                _watch_over(connection.sock)
                 response = self._sent(connection, "GET", _with_query(path, asked), None)
+                on_open()
                 for line in _lines(response):
                     yield _object(line)
             except (OSError, http.client.HTTPException) as error:
@@ -145,6 +154,13 @@ class Kubernetes:
             return (self.folder / "token").read_text(encoding="ascii").strip()
         except (OSError, UnicodeError) as error:
             raise KubernetesError(0, f"no token for the Kubernetes API: {error}") from None
+
+
+def _watch_over(connection: socket.socket) -> None:
+    """Have a stream on which nothing may come for long break when the other side is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def in_cluster(environment: Mapping[str, str]) -> Kubernetes:

@@ -1,7 +1,7 @@
 """Keeps the table of pods (``engine.locate``) as the cluster has it: a program of its own.
 
 Lists, then watches from there on. Whatever breaks, the table stays as it was last known, and is
-listed again as soon as the API answers.
+listed again as soon as the API answers. Only while it is watched is it said to be live.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from engine.again import for_ever
 from engine.files import write_whole
 from engine.identity import own_identity, trust_domain_of
 from engine.kubernetes.client import GONE, Json, Kubernetes, KubernetesError, in_cluster
+from engine.locate import live_sign
 from engine.settings import Settings
 from zt.spiffe import spiffe_id
 
@@ -30,6 +31,10 @@ _PAGE = 500
 _RESYNC = 900.0
 _WATCH_SECONDS = 300
 _SHORTEST, _LONGEST = 0.2, 30.0
+# Seconds between two signs of life.
+_BEAT = 5.0
+# The API sends a bookmark every minute, however little happens; who sends none hangs.
+_SILENCE = 100.0
 _ENDED = ("Succeeded", "Failed")
 
 _log = logging.getLogger(__name__)
@@ -57,6 +62,7 @@ class Table:
     path: Path
     pods: dict[str, Place] = field(default_factory=dict)
     _written: bytes = b""
+    _behind: bool = True
 
     def replace(self, pods: list[Json]) -> None:
         """Hold just these."""
@@ -79,18 +85,30 @@ class Table:
         """Write the file if it would be another than before; whether it was."""
         content = orjson.dumps(self.by_address(), option=orjson.OPT_SORT_KEYS)
         if content == self._written and self.path.exists():
+            self._behind = False
             return False
+        self._behind = True
         write_whole(self.path, content)
-        self._written = content
+        self._written, self._behind = content, False
         return True
 
-    def by_address(self) -> dict[str, dict[str, str]]:
+    def by_address(self) -> dict[str, dict[str, str | bool]]:
         """As ``engine.locate`` reads it. Of pods that share an address, the latest to stay."""
-        found: dict[str, dict[str, str]] = {}
+        found: dict[str, dict[str, str | bool]] = {}
         for place in sorted(self.pods.values(), key=_seniority):
-            entry = {"pod": place.name, "node": place.node, "spiffe": place.spiffe}
+            entry: dict[str, str | bool] = {
+                "pod": place.name,
+                "node": place.node,
+                "spiffe": place.spiffe,
+                **({"leaving": True} if place.leaving else {}),
+            }
             found.update(dict.fromkeys(place.addresses, entry))
         return found
+
+    def beat(self) -> None:
+        """Say that it is live, if the file is what is held."""
+        if not self._behind:
+            live_sign(self.path).touch()
 
     def _place(self, pod: Json) -> Place | None:
         """A pod that runs and has an address of its own."""
@@ -147,6 +165,7 @@ class Watch:
         self._timer: threading.Timer | None = None
         self._version = ""
         self._listed = 0.0
+        self._heard = 0.0
 
     def step(self) -> None:
         """List if need be, then watch until the stream ends.
@@ -158,13 +177,30 @@ class Watch:
         if not self._version or time.monotonic() - self._listed > _RESYNC:
             self._list()
         asked = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
+        ended = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         try:
-            for event in self._api.watch(PODS, _WATCH_SECONDS, **asked):
+            for event in self._api.watch(PODS, _WATCH_SECONDS, beating.start, **asked):
                 self._take(event)
         except KubernetesError as error:
             if error.status == GONE:
                 self._version = ""
             raise
+        finally:
+            ended.set()
+
+    def _beat(self, ended: threading.Event) -> None:
+        """Say that the table is live until the stream ends."""
+        self._heard = time.monotonic()
+        while not ended.is_set():
+            with self._lock:
+                if time.monotonic() - self._heard > _SILENCE:
+                    return
+                try:
+                    self._table.beat()
+                except OSError as error:
+                    _log.error("%s can't be said to be live: %s", self._table.path, error)
+            ended.wait(_BEAT)
 
     def _list(self) -> None:
         """Pages of pods, and the version from which to watch."""
@@ -185,6 +221,7 @@ class Watch:
         _log.info("%d pods are known", len(self._table.pods))
 
     def _take(self, event: Json) -> None:
+        self._heard = time.monotonic()
         kind, item = _text(event, "type"), _at(event, "object")
         if kind == "ERROR":
             code = item.get("code")
@@ -231,5 +268,7 @@ def run(settings: Settings) -> int:
     own, cluster, path = own_identity(settings.svid_path), settings.cluster, settings.locations
     if own is None or cluster is None or path is None:
         raise KubernetesError(0, "pods can't be named without the evaluator's own SVID")
+    # What another process said here before is not this one's to say.
+    live_sign(path).unlink(missing_ok=True)
     table = Table(trust_domain_of(own), cluster, path)
     follow(Watch(in_cluster(os.environ), table))

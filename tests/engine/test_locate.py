@@ -1,13 +1,25 @@
 import json
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.locate import Location, LocationFile, Locations, parse_locations, surroundings
+from engine.locate import (
+    Location,
+    LocationFile,
+    Locations,
+    live_sign,
+    parse_locations,
+    surroundings,
+)
 from tests.engine.samples import CAUTIOUS, LOCATIONS, policy
+from zt.load import load_policy
 
+POLICIES = Path(__file__).parents[2] / "policies"
 POD = {"pod": "web-1", "node": "n1", "spiffe": "spiffe://hanzo.ai/east/shop/web"}
+WEB_1 = Location(POD["pod"], POD["node"], POD["spiffe"])
 
 
 def test_an_address_is_found_in_each_of_its_forms() -> None:
@@ -66,7 +78,7 @@ def test_the_file_is_followed_and_a_bad_change_leaves_the_last_good_table(tmp_pa
 
     path.write_text(json.dumps({"10.0.0.1": POD}))
     file.refresh()
-    assert file.current.find("10.0.0.1") == Location(**POD)
+    assert file.current.find("10.0.0.1") == WEB_1
 
     good = file.current
     path.write_text("{")
@@ -77,7 +89,45 @@ def test_the_file_is_followed_and_a_bad_change_leaves_the_last_good_table(tmp_pa
     os.utime(path, (1, 1))
     file.refresh()
     assert file.current.find("10.0.0.1") is None
-    assert file.current.find("10.0.0.2") == Location(**POD)
+    assert file.current.find("10.0.0.2") == WEB_1
+
+
+def test_a_table_is_live_while_its_keeper_is_heard_of(tmp_path: Path) -> None:
+    path = tmp_path / "locations.json"
+    path.write_text(json.dumps({"10.0.0.1": POD}))
+    file = LocationFile(path)
+    assert file.refresh()
+    assert not file.current.live
+
+    live_sign(path).touch()
+    assert file.refresh()
+    assert file.current.live
+    assert file.current.find("10.0.0.1") == WEB_1
+    # Heard of again, it is the same: what was prepared from it stays.
+    live_sign(path).touch()
+    assert not file.refresh()
+
+    path.write_text(json.dumps({"10.0.0.2": POD}))
+    assert file.refresh()
+    assert file.current.live
+
+    path.write_text("{")
+    assert file.refresh()
+    assert not file.current.live
+
+    path.write_text(json.dumps({"10.0.0.2": POD | {"leaving": True}}))
+    long_ago = time.time() - 16
+    os.utime(live_sign(path), (long_ago, long_ago))
+    assert file.refresh()
+    assert not file.current.live
+    assert file.current.find("10.0.0.2") == replace(WEB_1, leaving=True)
+
+
+def test_the_gateways_are_those_of_the_policy() -> None:
+    assert surroundings(load_policy(POLICIES)).gateways == {
+        "spiffe://hanzo.ai/hanzo-k8s/hanzo/wg-gateway",
+        "spiffe://hanzo.ai/lux-k8s/lux/wg-gateway",
+    }
 
 
 def test_without_a_file_nobody_is_known() -> None:

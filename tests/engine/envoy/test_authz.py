@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
@@ -11,6 +13,7 @@ from engine.decider import View
 from engine.envoy.authz import Authorization, Caller, caller_of
 from engine.envoy.channel import channel_of
 from engine.evaluate import Objection
+from engine.locate import Location, Locations
 from engine.metrics.families import ROTATIONS
 from tests.engine.envoy.conftest import Evaluator
 from tests.engine.samples import (
@@ -98,6 +101,56 @@ async def test_a_pod_without_certificate_is_known_by_its_address_and_refused(
     refused, seen = desk.outcomes
     assert (refused.source_id, refused.rule) == (WEB, "core/rule-1")
     assert (seen.source_id, seen.verdict, seen.would_be) == (WEB, "ALLOW", "DENY")
+
+
+async def test_a_certificate_that_another_pod_shows_was_stolen(
+    desk: Desk, evaluator: Evaluator
+) -> None:
+    desk.decider.view = View(desk.snapshot, replace(LOCATIONS, live=True))
+    async with evaluator(desk) as target:
+        own = await check(target, question())
+        stolen = await check(target, question(source_address="10.0.0.3"))
+        watched = question(WEB, NEW, source_address="10.0.0.3")
+        observed = await check(target, watched, about(NEW))
+    assert own.status.code == ALLOWED
+    assert (stolen.status.code, stolen.status.message) == (DENIED, "source_mismatch")
+    assert (observed.status.code, observed.status.message) == (ALLOWED, "source_mismatch")
+    _, refused, seen = desk.outcomes
+    # Whose certificate it is, which pod showed it, and what it would have been let do.
+    assert (refused.source_id, refused.source_pod) == (WEB, "cautious-1")
+    assert (refused.rule, refused.reason) == ("core/rule-1", "source_mismatch")
+    assert (seen.verdict, seen.would_be) == ("ALLOW", "DENY")
+
+
+GATEWAY, ELSEWHERE = f"{DOMAIN}gateway", "spiffe://hanzo.ai/west/shop/web"
+HERE = Location("gateway-1", "n1", GATEWAY)
+
+
+@pytest.mark.parametrize(
+    ("pod", "principal", "live", "stolen"),
+    [
+        (Location("web-1", "n1", WEB), WEB, True, False),
+        (Location("web-1", "n1", WEB), DB, True, True),
+        (Location("web-1", "n1", WEB), ELSEWHERE, True, True),
+        # Nobody watches: the address may be another's by now.
+        (Location("web-1", "n1", WEB), DB, False, False),
+        (Location("web-1", "n1", WEB, leaving=True), DB, True, False),
+        # Who is not known: a node, or a pod that has only begun.
+        (None, DB, True, False),
+        # Whoever is in another cluster, or in none, comes by the gateway.
+        (HERE, ELSEWHERE, True, False),
+        (HERE, "spiffe://hanzo.ai/ci/github-actions/deploy", True, False),
+        (HERE, GATEWAY, True, False),
+        (HERE, WEB, True, True),
+    ],
+)
+def test_only_what_is_certain_speaks_against_a_certificate(
+    *, pod: Location | None, principal: str, live: bool, stolen: bool
+) -> None:
+    surroundings = replace(in_force().surroundings, gateways=frozenset({GATEWAY}))
+    table = {ip_address("10.0.0.7"): pod} if pod else {}
+    caller = caller_of(principal, "10.0.0.7", surroundings, Locations(table, live=live))
+    assert caller == Caller(principal, Objection.SOURCE_MISMATCH if stolen else None)
 
 
 async def test_the_outside_comes_in_where_a_rule_opens_a_door(

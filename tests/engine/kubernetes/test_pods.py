@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.kubernetes import pods
 from engine.kubernetes.client import Kubernetes, KubernetesError
 from engine.kubernetes.pods import Table, Watch, follow
-from engine.locate import parse_locations
+from engine.locate import live_sign, parse_locations
 from tests.engine.kubernetes.apiserver import Cluster, Write, event, pod, serving, status
 
 Json = dict[str, Any]
@@ -182,6 +183,78 @@ def test_changes_are_followed_and_written_soon(tmp_path: Path) -> None:
     with serving(cluster) as api, following(api, tmp_path):
         eventually(lambda: names(tmp_path) == {"10.0.0.3": "db-1"})
     assert "resourceVersion=100" in cluster.asked[1]
+
+
+def is_live(path: Path) -> bool:
+    return live_sign(path / "locations.json").exists()
+
+
+def test_it_is_live_while_it_is_watched_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods, "_BEAT", 0.05)
+    opened = threading.Event()
+
+    def silent(write: Write) -> None:
+        opened.wait(20)
+        write(event("BOOKMARK", {"kind": "Pod"}, 105))
+        cluster.stop.wait(20)
+
+    # A list says nothing of what comes after it, nor does a watch that is refused.
+    cluster = Cluster([pod("web-1", "10.0.0.1")], refuse=[0, 500], streams=[silent])
+    with serving(cluster) as api, following(api, tmp_path):
+        eventually(lambda: names(tmp_path) == {"10.0.0.1": "web-1"})
+        assert not is_live(tmp_path)
+        opened.set()
+        eventually(lambda: is_live(tmp_path))
+        # And again and again.
+        live_sign(tmp_path / "locations.json").unlink()
+        eventually(lambda: is_live(tmp_path))
+
+
+def test_a_stream_that_ended_says_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pods, "_BEAT", 0.05)
+    cluster = Cluster([pod("web-1", "10.0.0.1")], streams=[_cut])
+    with serving(cluster) as api:
+        with pytest.raises(KubernetesError):
+            Watch(api, table(tmp_path)).step()
+        time.sleep(0.1)
+        live_sign(tmp_path / "locations.json").unlink(missing_ok=True)
+        time.sleep(0.3)
+    assert not is_live(tmp_path)
+
+
+def test_a_stream_on_which_nothing_comes_is_believed_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods, "_BEAT", 0.05)
+    monkeypatch.setattr(pods, "_SILENCE", 0.5)
+
+    def hanging(write: Write) -> None:
+        write(event("BOOKMARK", {"kind": "Pod"}, 105))
+        cluster.stop.wait(20)
+
+    sign = live_sign(tmp_path / "locations.json")
+    cluster = Cluster([pod("web-1", "10.0.0.1")], streams=[hanging])
+    with serving(cluster) as api, following(api, tmp_path):
+        eventually(lambda: is_live(tmp_path))
+        time.sleep(1.0)
+        sign.unlink()
+        time.sleep(0.3)
+        assert not is_live(tmp_path)
+
+
+def test_what_could_not_be_written_is_not_live(tmp_path: Path) -> None:
+    held = table(tmp_path / "missing")
+    held.replace([pod("web-1", "10.0.0.1")])
+    with pytest.raises(FileNotFoundError):
+        held.write()
+    held.path.parent.mkdir()
+    held.beat()
+    assert not is_live(held.path.parent)
+    held.write()
+    held.beat()
+    assert is_live(held.path.parent)
 
 
 def test_a_burst_is_written_in_few_writes(tmp_path: Path) -> None:
