@@ -19,6 +19,7 @@ from lab.commands import FAILED, as_json_option, one_sentence
 from lab.faults.commands import faults, rotate
 from lab.mesh.policies import read
 from lab.scan.commands import scan
+from lab.tunnel.commands import tunnel
 from lab.up.picture import show_pods
 from lab.up.run import Options, bring_up
 from lab.verify.commands import verify
@@ -156,7 +157,7 @@ def down(*, state: Path, as_json: bool) -> None:
         click.echo("stopped" if was_running else f"no lab is running in {state}")
 
 
-for command in (verify, attack, faults, rotate, ca, scan):
+for command in (verify, attack, faults, rotate, ca, tunnel, scan):
     lab.add_command(command)
 
 

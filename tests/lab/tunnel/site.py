@@ -18,6 +18,7 @@ from typing import Any
 from gateway.tunnel.control import tell
 from gateway.tunnel.errors import TunnelError
 from lab.cluster.network import entered
+from lab.tunnel.traffic import End
 from lab.verify.network import within
 
 NAMES = ("a", "b")
@@ -62,6 +63,10 @@ class Gateway:
     @property
     def net(self) -> Path:
         return Path("/run/netns") / self.namespace
+
+    @property
+    def end(self) -> End:
+        return End(self.net, self.own)
 
     def write_peers(self, *others: Gateway) -> None:
         peers = [

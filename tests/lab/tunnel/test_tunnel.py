@@ -13,8 +13,8 @@ import pytest
 
 from gateway.tunnel.book import Step, book_of
 from lab.cluster.network import entered
+from lab.tunnel.traffic import answers, pinging, streaming
 from tests.lab.tunnel.site import Gateway, Site, eventually, move, run, site
-from tests.lab.tunnel.traffic import answers, pinging, streaming
 
 # Within so many seconds of the end of its cause a failure is over.
 BACK = 10.0
@@ -47,7 +47,7 @@ def calm(joined: Site, lane: int) -> bool:
 def test_keys_rotate_three_times_and_nothing_is_lost(joined: Site) -> None:
     a, b = joined
     keys, lane = [(a.public, b.public)], a.status["lane"]
-    with pinging(a, b) as pings, streaming(b, a) as stream:
+    with pinging(a.end, b.end) as pings, streaming(b.end, a.end) as stream:
         time.sleep(0.5)
         for turn in (a, b, a):
             before = stream.received
@@ -77,7 +77,7 @@ def test_whoever_is_killed_at_a_step_goes_on_there(step: Step, who: int, joined:
     time.sleep(0.3)
     one.start()
     eventually(partial(calm, joined, 1 - lane), 60)
-    assert answers(a, b)
+    assert answers(a.end, b.end)
     after = [item.public for item in joined]
     assert after[0] != before[0]
     assert after[1] == before[1]
@@ -125,7 +125,7 @@ def test_a_rotation_that_is_called_off_leaves_all_as_it_was(joined: Site) -> Non
     _unblock(b)
     eventually(partial(calm, joined, lane), 60)
     assert [one.public for one in joined] == before
-    assert answers(a, b)
+    assert answers(a.end, b.end)
 
 
 def test_udp_that_is_blocked_comes_back_at_once(joined: Site) -> None:
@@ -136,7 +136,7 @@ def test_udp_that_is_blocked_comes_back_at_once(joined: Site) -> None:
     assert down < 12
     time.sleep(max(0.0, 20 - down))
     _unblock(b)
-    assert eventually(lambda: answers(a, b), 15) < BACK
+    assert eventually(lambda: answers(a.end, b.end), 15) < BACK
     assert eventually(lambda: a.is_up(b) and b.is_up(a), 15) < BACK
 
 
@@ -145,7 +145,7 @@ def test_a_gateway_that_is_killed_is_back_at_once(joined: Site) -> None:
     b.kill()
     eventually(lambda: not a.is_up(b), 15)
     b.start()
-    assert eventually(lambda: answers(a, b), 15) < BACK
+    assert eventually(lambda: answers(a.end, b.end), 15) < BACK
     assert eventually(lambda: a.is_up(b), 15) < BACK
 
 
@@ -153,18 +153,18 @@ def test_a_peer_that_moves_is_found(joined: Site) -> None:
     a, b = joined
     # By what it sends; and by what the stack says, while it is silent.
     move(b, "192.0.2.77")
-    assert eventually(lambda: answers(a, b), 15) < BACK
+    assert eventually(lambda: answers(a.end, b.end), 15) < BACK
     b.host = "192.0.2.78"
     a.write_peers(b)
     b.kill()
     move(b, b.host)
     b.start()
-    assert eventually(lambda: answers(a, b), 15) < BACK
+    assert eventually(lambda: answers(a.end, b.end), 15) < BACK
 
 
 def test_metrics(joined: Site) -> None:
     a, b = joined
-    answers(a, b)
+    answers(a.end, b.end)
     found = a.metrics()
     assert found['zt_wireguard_peer_up{cluster="b"}'] == 1
     assert found['zt_wireguard_received_bytes_total{cluster="b"}'] > 0
@@ -217,7 +217,7 @@ def test_a_mesh_of_three_rotates_as_one(tmp_path: Path) -> None:
         mesh.join()
         x, y, z = mesh
         before = [one.public for one in mesh]
-        with pinging(y, z) as bystanders, pinging(z, x) as pings:
+        with pinging(y.end, z.end) as bystanders, pinging(z.end, x.end) as pings:
             time.sleep(0.2)
             # Two of them, in the same moment.
             for one in (x, y):

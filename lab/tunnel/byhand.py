@@ -1,0 +1,89 @@
+"""A tunnel between two network namespaces as one sets it up by hand: to compare with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.tunnel import wg
+from gateway.tunnel.book import Key
+from lab.cluster.model import LabError
+from lab.cluster.network import NAMESPACES, entered
+from lab.tunnel.traffic import End
+
+_PORT = 51999
+_MTU = "1420"
+_SOCKETS = Path("/var/run/wireguard")
+_PATIENCE, _PAUSE = 10.0, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A namespace by name, and its address outside of the tunnel."""
+
+    namespace: str
+    host: str
+
+
+@contextmanager
+def by_hand(first: Side, second: Side) -> Iterator[tuple[End, End]]:
+    """``wireguard-go`` and ``wg`` on both sides; yields the ends.
+
+    Raises:
+        LabError: if they can't be set up.
+    """
+    sides, addresses = (first, second), ("10.99.0.1", "10.99.0.2")
+    keys = [wg.new_key(time.time()) for _ in sides]
+    with ExitStack() as stack:
+        for number, side in enumerate(sides):
+            other = 1 - number
+            name = f"hand{os.getpid() % 10000}-{number}"
+            stack.enter_context(_interface(side, name))
+            peer = ("peer", keys[other].public, "allowed-ips", f"{addresses[other]}/32")
+            where = ("endpoint", f"{sides[other].host}:{_PORT}", "persistent-keepalive", "25")
+            _set(side, name, keys[number], (*peer, *where))
+            _run(side, "ip", "address", "add", f"{addresses[number]}/24", "dev", name)
+            _run(side, "ip", "link", "set", name, "mtu", _MTU, "up")
+        ends = [
+            End(NAMESPACES / side.namespace, address)
+            for side, address in zip(sides, addresses, strict=True)
+        ]
+        yield ends[0], ends[1]
+
+
+@contextmanager
+def _interface(side: Side, name: str) -> Iterator[None]:
+    environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
+    command = entered(side.namespace, ("wireguard-go", name))
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as process:  # noqa: S603
+        try:
+            deadline = time.monotonic() + _PATIENCE
+            while not (_SOCKETS / f"{name}.sock").exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise LabError(f"wireguard-go does not start in {side.namespace}")
+                time.sleep(_PAUSE)
+            yield
+        finally:
+            process.terminate()
+
+
+def _set(side: Side, name: str, key: Key, peer: Sequence[str]) -> None:
+    with tempfile.NamedTemporaryFile("w", dir="/dev/shm") as file:
+        file.write(key.private)
+        file.flush()
+        own = ("listen-port", str(_PORT), "private-key", file.name)
+        _run(side, "wg", "set", name, *own, *peer)
+
+
+def _run(side: Side, *command: str) -> None:
+    done = subprocess.run(  # noqa: S603
+        entered(side.namespace, command), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

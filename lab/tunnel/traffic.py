@@ -1,0 +1,160 @@
+"""Traffic through a tunnel that must not be lost: pings, and one long connection of TCP."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.cluster.model import LabError
+from lab.verify.network import within
+
+_PORT = 5201
+_BLOCK = bytes(range(256)) * 64
+_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_PATIENCE = 60.0
+# What is on its way may still come.
+_AFTER = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Somewhere that packets come from or go to: a network namespace, and an address in it."""
+
+    namespace: Path
+    address: str
+
+
+@dataclass(slots=True)
+class Pings:
+    """How many went out, and came back, once it is over."""
+
+    sent: int = 0
+    received: int = 0
+
+
+def _pinging(source: End, target: End, *options: str) -> list[str]:
+    return ["nsenter", f"--net={source.namespace}", "--", "ping", "-q", *options, target.address]
+
+
+@contextmanager
+def pinging(source: End, target: End) -> Iterator[Pings]:
+    """A ping every 10 ms while the block lasts.
+
+    Raises:
+        LabError: if they can't be counted.
+    """
+    counted, command = Pings(), _pinging(source, target, "-i", "0.01", "-W", "2")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            yield counted
+        finally:
+            time.sleep(_AFTER)
+            process.send_signal(signal.SIGINT)
+            text, _ = process.communicate(timeout=_PATIENCE)
+    found = _COUNTS.search(text)
+    if not found:
+        raise LabError(f"ping says {text!r}")
+    counted.sent, counted.received = int(found[1]), int(found[2])
+
+
+def answers(source: End, target: End) -> bool:
+    """Whether a ping is answered now."""
+    command = _pinging(source, target, "-c", "1", "-W", "1")
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
+
+
+@dataclass(slots=True)
+class Stream:
+    """A connection that never stops; ``received`` bytes came, all of them in order.
+
+    Without a ``pause`` it is as fast as it can be; ``seconds`` is how long it took in the end.
+    """
+
+    pause: float
+    received: int = 0
+    seconds: float = 0.0
+    broken: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def write(self, near: socket.socket) -> None:
+        """Write until ``end``."""
+        try:
+            while not self._over.is_set():
+                near.sendall(_BLOCK)
+                if self.pause:
+                    self._over.wait(self.pause)
+            near.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.broken.append(f"writing: {error!r}")
+
+    def read(self, far: socket.socket) -> None:
+        """Read to the end."""
+        begun = time.monotonic()
+        try:
+            while content := far.recv(1 << 17):
+                start = self.received % len(_BLOCK)
+                wanted = (_BLOCK * (2 + len(content) // len(_BLOCK)))[start:][: len(content)]
+                if content != wanted:
+                    self.broken.append("other bytes than were written")
+                self.received += len(content)
+        except OSError as error:
+            self.broken.append(f"reading: {error!r}")
+        self.seconds = time.monotonic() - begun
+
+    def end(self) -> None:
+        """Write no more."""
+        self._over.set()
+
+
+@contextmanager
+def streaming(source: End, target: End, pause: float = 0.005) -> Iterator[Stream]:
+    """One connection while the block lasts.
+
+    Raises:
+        OSError: if there is none at all.
+    """
+    near, far = _connected(source, target)
+    stream = Stream(pause)
+    with near, far:
+        near.settimeout(_PATIENCE)
+        far.settimeout(_PATIENCE)
+        threads = (
+            threading.Thread(target=stream.write, args=(near,)),
+            threading.Thread(target=stream.read, args=(far,)),
+        )
+        for thread in threads:
+            thread.start()
+        try:
+            yield stream
+        finally:
+            stream.end()
+            for thread in threads:
+                thread.join()
+
+
+def _connected(source: End, target: End) -> tuple[socket.socket, socket.socket]:
+    place = (target.address, _PORT)
+    with within(target.namespace, lambda: socket.create_server(place)) as listening:
+        listening.settimeout(_PATIENCE)
+        near = within(source.namespace, lambda: socket.create_connection(place, _PATIENCE))
+        far, _ = listening.accept()
+    return near, far
+
+
+def throughput(source: End, target: End, seconds: float) -> float:
+    """Megabits a second over one connection of TCP.
+
+    Raises:
+        OSError: if there is none.
+    """
+    with streaming(source, target, 0.0) as stream:
+        time.sleep(seconds)
+    return stream.received * 8 / 1e6 / stream.seconds
