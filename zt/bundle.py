@@ -44,12 +44,16 @@ def _path(file: CompiledFile) -> str:
 class Bundle:
     """Everything compiled for one cluster; a place outside Kubernetes has no facts.
 
-    ``files`` are in the order of their paths.
+    ``files`` come in any order, and are kept in that of their paths.
     """
 
     cluster: str
     files: tuple[CompiledFile, ...]
     facts: Facts | None = None
+
+    def __post_init__(self) -> None:
+        """Order the files, by which they are found."""
+        object.__setattr__(self, "files", tuple(sorted(self.files, key=_path)))
 
     def under(self, folder: str) -> Iterator[CompiledFile]:
         """The files below a folder, such as ``networkpolicies``."""

@@ -1,5 +1,7 @@
 """Files of a bundle are found by their paths, alone and by folder."""
 
+from dataclasses import replace
+
 import pytest
 
 from zt.bundle import Bundle, CompiledFile
@@ -15,7 +17,8 @@ PATHS = (
     "envoy0/a.yaml",
     "spire/server.conf",
 )
-BUNDLE = Bundle("hanzo-k8s", tuple(CompiledFile(path, path) for path in PATHS))
+# However they come.
+BUNDLE = Bundle("hanzo-k8s", tuple(CompiledFile(path, path) for path in reversed(PATHS)))
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,12 @@ BUNDLE = Bundle("hanzo-k8s", tuple(CompiledFile(path, path) for path in PATHS))
 )
 def test_what_is_below_a_folder(folder: str, paths: tuple[str, ...]) -> None:
     assert [file.path for file in BUNDLE.under(folder)] == list(paths)
+
+
+def test_files_are_in_the_order_of_their_paths() -> None:
+    assert tuple(file.path for file in BUNDLE.files) == PATHS
+    more = replace(BUNDLE, files=(*BUNDLE.files, CompiledFile("envoy/a/more.yaml", "")))
+    assert more.file("envoy/a/more.yaml") in more.under("envoy/a")
 
 
 def test_a_file_by_its_path() -> None:

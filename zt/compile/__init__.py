@@ -41,13 +41,12 @@ def compile_policy(policy: Policy, cluster: str, today: date) -> Bundle:
     _require(policy.mesh, cluster)
     with collector_paused():
         resolved = effective(policy, today)
-        files = [
+        files = (
             *compile_envoy(resolved, cluster),
             *compile_decisions(resolved, cluster, decision_table(policy, today)),
             *_cluster_files(resolved, cluster),
-        ]
-    ordered = tuple(sorted(files, key=lambda file: file.path))
-    return Bundle(cluster, ordered, facts_of(resolved, cluster))
+        )
+    return Bundle(cluster, files, facts_of(resolved, cluster))
 
 
 def _cluster_files(resolved: Effective, cluster: str) -> Iterator[CompiledFile]:
