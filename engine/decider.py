@@ -114,15 +114,14 @@ class Decider:
     def prepare(self, request: Request, layer: str) -> Prepared:
         """The answer to a request under the present view, not yet recorded."""
         view = self.view
-        snapshot = view.snapshot
+        snapshot, numbers = view.snapshot, self._numbers
         table = snapshot.table
-        source, destination, port, _, _, _, _, _ = request
-        ruling = table.rule(source or "", destination or "", port)
-        answer = answer_of(ruling, snapshot, view.locations, request)
         if table is not self._table:
-            self._table, self._numbers = table, array("I", bytes(4 * len(table.names)))
+            numbers = array("I", bytes(4 * len(table.names)))
+            self._table, self._numbers = table, numbers
+        ruling = table.rule(request[0] or "", request[1] or "", request[2])
+        answer = answer_of(ruling, snapshot, view.locations, request)
         _, _, _, caller, called = ruling
-        numbers = self._numbers
         counter = self._counter_of(
             answer[0],
             numbers[caller] or self._number(caller),

@@ -30,7 +30,7 @@ from engine.audit.layout import (
     segment_name,
     writer_name,
 )
-from engine.audit.window import UnsupportedError, Window
+from engine.audit.window import Window
 
 _PATIENCE = 0.05  # seconds for a segment that is just being made
 _RETRY = 0.1  # seconds until a segment is tried again for which there was no room
@@ -72,6 +72,7 @@ class Spool:
         "_files",
         "_folder",
         "_lock",
+        "_mapped",
         "_memory",
         "_offset",
         "_pwrite",
@@ -122,7 +123,8 @@ class Spool:
         self._window: Window | None = None
         self._memory: mmap | bytearray = bytearray()
         self._window_start = self._window_end = 0
-        self._store = self._map if mapped else self._write
+        self._mapped = mapped
+        self._store = self._write
         self._allocator = _Allocator(self._folder, segment_bytes, limit_bytes, files, self._retire)
 
     @property
@@ -213,7 +215,8 @@ class Spool:
         self._unmap()
         try:
             window = Window(self._descriptor, offset, self._segment_bytes)
-        except UnsupportedError:
+        except OSError:
+            # Not every system can. If it is the disk, writing says what is wrong with it.
             self._store = self._write
             self._write(frame, offset)
             return
@@ -259,6 +262,7 @@ class Spool:
         """
         descriptor = self._allocator.take(self._sequence + 1)
         self._unmap()
+        self._store = self._map if self._mapped else self._write
         if self._descriptor >= 0:
             self._sealed.append(self._descriptor)
         self._descriptor, self._offset, self._room = descriptor, 0, self._segment_bytes

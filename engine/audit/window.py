@@ -7,16 +7,11 @@ there and not by a signal later.
 
 from __future__ import annotations
 
-import errno
 import mmap
 
 WINDOW_BYTES = 1 << 17
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which Python has no name for
 _PAGE = mmap.PAGESIZE
-
-
-class UnsupportedError(Exception):
-    """The kernel does not make pages writable ahead."""
 
 
 class Window:
@@ -28,18 +23,15 @@ class Window:
         """Map the segment from ``offset`` on, to ``end`` at most.
 
         Raises:
-            OSError: if it can't be mapped, or a page not be written.
-            UnsupportedError: if this kernel can't tell.
+            OSError: if it can't be mapped, or a page not be written, or this kernel can't tell.
         """
         self.start = offset // _PAGE * _PAGE
         self.size = min(WINDOW_BYTES, end - self.start)
         self.memory = mmap.mmap(descriptor, self.size, offset=self.start)
         try:
             self.memory.madvise(_POPULATE_WRITE)
-        except OSError as error:
+        except OSError:
             self.memory.close()
-            if error.errno == errno.EINVAL:
-                raise UnsupportedError from None
             raise
 
     def close(self) -> None:

@@ -22,9 +22,9 @@ from engine.http.questions import LAYER, about, constant, parse, parse_batch, us
 _REMEMBERED = 1 << 12
 # Places for marks of questions that were asked before. Most questions that are asked once are never
 # asked again, and to remember those would cost as much as to answer them.
-_MARKS = 1 << 16
-_MARK = 1 << 8
-_DIGEST = _MARKS * _MARK - 1
+_PLACE_BITS = 16
+_PLACE = (1 << _PLACE_BITS) - 1
+_MARK = (1 << 8) - 1
 _LATENCY = b'","latency_us":%d}'
 _QUICK = 1000
 _LATENCIES = [_LATENCY % latency for latency in range(_QUICK)]
@@ -79,9 +79,10 @@ class Answerer:
         # For the connections: heads of questions that have been parsed, and the length of the body.
         self.heads: dict[bytes, int] = {}
         self._view: object = None
+        self._table = decider.view.snapshot.table
         # By the body of a question: most callers write the same question in the same way.
         self._known: dict[bytes, _Known] = {}
-        self._marks = bytearray(_MARKS)
+        self._marks = bytearray(1 << _PLACE_BITS)
         self._immediate = decider.durability.immediate
         # What the IDs of 256 records in turn have in common.
         self._block, self._in_block = -1, b""
@@ -146,20 +147,22 @@ class Answerer:
 
     def _remembered(self, body: bytes) -> _Known | None:
         """The answer to a question that was asked before, under the present view."""
-        if self._view is not self._decider.view:
-            self._view, self._known = self._decider.view, {}
+        view = self._decider.view
+        if self._view is not view:
+            self._view, self._known, self._table = view, {}, view.snapshot.table
         return self._known.get(body)
 
     def _read(self, body: bytes) -> Request:
-        table = self._decider.view.snapshot.table
+        table = self._table
         return (usual(body, table.numbers) if table.plain else None) or parse(body)
 
     def _learn(self, body: bytes, request: Request) -> _Known:
         """The answer to a question, which is remembered if it was asked before."""
         known = self._answer(request)
-        place, mark = divmod(hash(body) & _DIGEST, _MARK)
-        if self._marks[place] != mark:
-            self._marks[place] = mark
+        digest, marks = hash(body), self._marks
+        place, mark = digest & _PLACE, digest >> _PLACE_BITS & _MARK
+        if marks[place] != mark:
+            marks[place] = mark
             return known
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
@@ -167,8 +170,8 @@ class Answerer:
         return known
 
     def _answer(self, request: Request) -> _Known:
-        plain = self._decider.view.snapshot.table.plain
         prepared = self._decider.prepare(request, LAYER)
+        plain = self._decider.view.snapshot.table.plain
         beginning = beginning_of(prepared.answer, plain=plain) + self._identified
         return _new(_Known, (prepared, beginning))
 
