@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from lab.cluster.network import BRIDGE
 from lab.verify.network import within
 
+_SOL_PACKET, _ADD_MEMBERSHIP, _PROMISCUOUS = 263, 1, 1
 _ETH_P_ALL, _IPV4 = 3, 0x0800
 _TCP, _UDP = 6, 17
 _ETHERNET = 14
@@ -49,6 +51,9 @@ def watched(namespace: Path, ends: Collection[str]) -> Iterator[Counter[Kind]]:
 def _listening() -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
     made.bind((BRIDGE, 0))
+    # A bridge shows itself what it forwards only if it is told to (packet(7)).
+    wanted = struct.pack("iHH8s", socket.if_nametoindex(BRIDGE), _PROMISCUOUS, 0, b"")
+    made.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, wanted)
     made.settimeout(_PATIENCE)
     return made
 
