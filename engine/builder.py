@@ -120,7 +120,8 @@ def _surroundings(found: Decisions) -> Surroundings:
         for cidr in cidrs
     )
     ordered = sorted(pairs, key=lambda item: (-item[0].prefixlen, item[1]))
-    return Surroundings(tuple(ordered), tuple(map(ipaddress.ip_network, found.pods)))
+    pods = tuple(map(ipaddress.ip_network, found.pods))
+    return Surroundings(tuple(ordered), pods, frozenset(found.gateways))
 
 
 def _files(source: Path, today: date) -> Iterator[tuple[str, bytes]]:

@@ -221,6 +221,7 @@ def _facts_json(facts: Facts) -> dict[str, Any]:
         "loaded": facts.loaded,
         "externals": [[str(network), name] for network, name in facts.surroundings.externals],
         "pods": [str(network) for network in facts.surroundings.pods],
+        "gateways": sorted(facts.surroundings.gateways),
         "rights": {who: sorted(actions) for who, actions in facts.rights.items()},
     }
 
@@ -231,6 +232,7 @@ def _facts(content: Mapping[str, Any]) -> Facts:
         Surroundings(
             tuple((ipaddress.ip_network(cidr), name) for cidr, name in content["externals"]),
             tuple(map(ipaddress.ip_network, content["pods"])),
+            frozenset(content["gateways"]),
         ),
         {who: frozenset(actions) for who, actions in content["rights"].items()},
         loaded=content["loaded"],

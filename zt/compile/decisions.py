@@ -41,13 +41,15 @@ def encode(effective: Effective, table: DecisionTable) -> str:
 class Decisions:
     """A table as it was read back, and the networks by which addresses are told apart.
 
-    ``externals`` maps names to CIDRs, ``pods`` are the CIDRs of all clusters' pods.
+    ``externals`` maps names to CIDRs, ``pods`` are the CIDRs of all clusters' pods; ``gateways``
+    are the IDs of those through which callers of other clusters come.
     """
 
     table: DecisionTable
     revision: str
     externals: Mapping[str, tuple[str, ...]]
     pods: tuple[str, ...]
+    gateways: tuple[str, ...]
 
 
 def decode(text: str) -> DecisionTable:
@@ -71,6 +73,7 @@ def read(text: str) -> Decisions:
         revision,
         {item["id"].removeprefix(EXTERNAL): tuple(item["cidrs"]) for item in content["externals"]},
         tuple(cluster["podCIDR"] for cluster in content["clusters"]),
+        tuple(content["gateways"]),
     )
 
 
@@ -127,6 +130,11 @@ def _content(effective: Effective, table: DecisionTable) -> dict[str, Any]:
         "trustDomain": mesh.trust_domain,
         "clusters": [
             {"name": cluster.name, "podCIDR": str(cluster.pod_cidr)} for cluster in mesh.clusters
+        ],
+        "gateways": [
+            service.spiffe(mesh)
+            for service in effective.policy.services
+            if service.name == mesh.infrastructure.gateway
         ],
         "services": [_service(service, mesh, table) for service in effective.policy.services],
         "externals": [_external(external) for external in effective.policy.externals],

@@ -17,6 +17,7 @@ from tests.engine.samples import API, DB, POLICY, TODAY, WEB, policy
 from zt.compile.decisions import encode
 from zt.decide import Verdict, decision_table
 from zt.effective import effective
+from zt.load import load_policy
 
 
 @dataclass
@@ -185,6 +186,16 @@ def test_a_compiled_table_is_a_policy_too(tmp_path: Path) -> None:
     followed.build()
     assert followed.verdict() is Verdict.ALLOW
     assert "is not as it was compiled" in followed.problems[0]
+
+
+def test_gateways_are_known_from_the_policy_and_from_what_is_compiled(tmp_path: Path) -> None:
+    shipped = load_policy(Path(__file__).parents[3] / "policies")
+    direct = snapshot_of(shipped, TODAY)
+    assert {item.rpartition("/")[2] for item in direct.surroundings.gateways} == {"wg-gateway"}
+    compiled = tmp_path / "decisions.json"
+    compiled.write_text(encode(effective(shipped, TODAY), decision_table(shipped, TODAY)))
+    followed = Followed(compiled, tmp_path / "built")
+    assert followed.store.current.surroundings == direct.surroundings
 
 
 def test_the_revision_names_what_a_policy_says_not_how_it_is_written() -> None:
