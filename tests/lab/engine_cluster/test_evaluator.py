@@ -16,7 +16,7 @@ import pytest
 from components.evaluator.policies import POLICIES
 from engine.http.sources import ConfigMapSource, StaleError
 from lab.cluster.forward import forward
-from lab.cluster.network import _ip
+from lab.cluster.network import ip
 from tests.engine.conftest import Database
 from tests.engine.http.serving import READER, WRITER
 from tests.engine.http.test_edit import CORE as POLICY_CORE
@@ -97,7 +97,7 @@ def start(
     site: Site, agent: Agent, policies: Path, database: Database, tmp_path: Path
 ) -> Iterator[Start]:
     assert agent.said
-    _ip("-n", site.plane.namespace, "address", "add", f"{CLUSTER_IP}/32", "dev", "lo")
+    ip("-n", site.plane.namespace, "address", "add", f"{CLUSTER_IP}/32", "dev", "lo")
     settings = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -128,7 +128,7 @@ def start(
                 assert process.wait(30) == 0, log.read_text()
 
     yield started
-    _ip("-n", site.plane.namespace, "address", "del", f"{CLUSTER_IP}/32", "dev", "lo")
+    ip("-n", site.plane.namespace, "address", "del", f"{CLUSTER_IP}/32", "dev", "lo")
 
 
 @pytest.fixture
