@@ -30,11 +30,11 @@ _UNLISTED = (
     Stop(Plane.EVALUATOR, frozenset({Layer.EVALUATOR})),
     Stop(Plane.RBAC, frozenset({Layer.RBAC})),
 )
+# The evaluator knows whose pod has which address, and has it from no policy. Of a node's it knows
+# nothing.
+_ANOTHERS = Stop(None, frozenset({Layer.EVALUATOR}), behind_redirect=True)
 # No list declares them, the evaluator's own included.
-_UNKNOWN = (
-    Stop(Plane.HANDSHAKE, frozenset({Layer.HANDSHAKE})),
-    Stop(None, frozenset({Layer.EVALUATOR}), behind_redirect=True),
-)
+_UNKNOWN = (Stop(Plane.HANDSHAKE, frozenset({Layer.HANDSHAKE})), _ANOTHERS)
 _NO_CHAIN = Stop(None, frozenset({Layer.LISTENER}), behind_redirect=True)
 
 
@@ -56,6 +56,7 @@ def identity(scene: Scene) -> Iterator[Attempt]:
             yield _attempt(target, position, _to_who_greets(target, trick))
         if target.protocol is Protocol.TCP:
             yield from _after_greeting(scene, target, position)
+        yield from _from_the_node(scene, target)
         yield from _elsewhere(scene, target)
 
 
@@ -98,7 +99,7 @@ def _after_greeting(scene: Scene, target: Target, position: Position) -> Iterato
     attack = Attack(
         "a stolen SVID of a service that may not call, behind a server's greeting",
         Family.IDENTITY,
-        _UNLISTED,
+        _unlisted(position),
         garbled=True,
     )
     asked = question(target) | {"mode": "line", "greeted": True, "tls": offered(target)}
@@ -127,25 +128,28 @@ def _tricks(scene: Scene, target: Target, position: Position) -> Iterator[_Trick
     )
     if stranger is not None:
         stolen = f"{STOLEN}/{stranger.name}"
-        yield _Trick("a stolen SVID of a service that may not call", stolen, _UNLISTED, right)
+        yield _Trick(
+            "a stolen SVID of a service that may not call", stolen, _unlisted(position), right
+        )
         yield from _names(scene, target, position, stranger)
 
 
 def _names(scene: Scene, target: Target, position: Position, stranger: Service) -> Iterator[_Trick]:
     """A stolen SVID under other names, protocols and versions."""
     right, stolen = offered(target), f"{STOLEN}/{stranger.name}"
+    unlisted = _unlisted(position)
     elsewhere = next((t for t in scene.targets if stranger in t.clients), None)
     if elsewhere is not None:
         yield _Trick(
             "a stolen SVID, with the SNI of a port that it may call",
             stolen,
-            _UNLISTED,
+            unlisted,
             right | {"serverName": offered(elsewhere)["serverName"]},
         )
-    yield _Trick("a stolen SVID, without SNI", stolen, _UNLISTED, {"alpn": right["alpn"]})
+    yield _Trick("a stolen SVID, without SNI", stolen, unlisted, {"alpn": right["alpn"]})
     if not (target.door and position.node):  # the node may come in as everybody may
         # Where the outside is let in, what is no mesh TLS has a chain, which refuses pods.
-        closed = (_NO_CHAIN,) if target.door else _UNLISTED
+        closed = (_NO_CHAIN,) if target.door else unlisted
         nameless = {"serverName": right["serverName"]}
         yield _Trick("a stolen SVID, without ALPN", stolen, closed, nameless)
         yield _Trick("a stolen SVID, with ALPN h2", stolen, closed, right | {"alpn": ["h2"]})
@@ -164,9 +168,22 @@ def _elsewhere(scene: Scene, target: Target) -> Iterator[Attempt]:
     ):
         if position is not None:
             name = f"a stolen SVID of a declared client, from {what}"
-            yield _attempt(
-                target, position, _Trick(name, stolen, (NETWORK_POLICY,), offered(target))
-            )
+            defence = (NETWORK_POLICY, _ANOTHERS)
+            yield _attempt(target, position, _Trick(name, stolen, defence, offered(target)))
+
+
+def _from_the_node(scene: Scene, target: Target) -> Iterator[Attempt]:
+    """From where no pod is known by its address, so that the lists alone decide."""
+    stranger = scene.stranger_service(target)
+    if stranger is not None and scene.client(target) is not None:
+        name = "a stolen SVID of a service that may not call, from the node of the pod"
+        trick = _Trick(name, f"{STOLEN}/{stranger.name}", _UNLISTED, offered(target))
+        yield _attempt(target, scene.host(target), _to_who_greets(target, trick))
+
+
+def _unlisted(position: Position) -> tuple[Stop, ...]:
+    """What refuses the SVID of a service that no list of the port has."""
+    return _UNLISTED if position.node else (_UNLISTED[0], _ANOTHERS)
 
 
 def offered(target: Target) -> Json:

@@ -199,8 +199,7 @@ REMOVALS = (
         "the NetworkPolicies are deleted",
         frozenset({Plane.NETWORK_POLICY}),
         _network_policies,
-        "Ports that no rule declares have no sidecar before them. And whoever shows a stolen SVID"
-        " of a declared client is that client until it expires; only where it is shown tells.",
+        "Ports that no rule declares have no sidecar before them.",
     ),
     Removal(
         "the redirect is removed",

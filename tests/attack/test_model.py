@@ -20,8 +20,6 @@ def attempt(name: str, target: str) -> Attempt:
 
 HELD_BY_NETWORK_POLICIES = (
     "UDP on the declared port of the pod, from a pod",
-    "a stolen SVID of a declared client, from a pod of another service",
-    "a stolen SVID of a declared client, from a pod outside the mesh",
     "an undeclared port of the pod, from a pod",
     "the health port of the pod, from a pod",
     "the metrics port of the pod, from a pod",
@@ -33,7 +31,9 @@ HELD_BY_THE_REDIRECT = (
     "plaintext to the pod's IP, from the node of the pod",
     "through a Service of another name, from a declared client's pod",
 )
-STOLEN = attempt("a stolen SVID of a service that may not call", "postgres:5432")
+STOLEN = attempt(
+    "a stolen SVID of a service that may not call, from the node of the pod", "postgres:5432"
+)
 PLAIN = attempt("plaintext to the pod's IP, from a pod of another service", "postgres:5432")
 
 
@@ -104,7 +104,18 @@ def test_with_one_layer_away_the_others_hold_all_but_what_is_said_to_be_its_alon
 def test_what_is_asked_behind_a_greeting_is_held_by_all() -> None:
     behind = "a stolen SVID of a service that may not call, behind a server's greeting"
     found = attempt(behind, "ledger:3306").attack
-    assert found.defence == STOLEN.attack.defence
+    assert found.stopped_by() == {Layer.HANDSHAKE}
+    assert found.stopped_by((Plane.HANDSHAKE, Plane.RBAC)) == {Layer.EVALUATOR}
+
+
+def test_an_svid_from_anothers_pod_is_refused_though_both_lists_and_the_policy_admit_it() -> None:
+    gone = (Plane.HANDSHAKE, Plane.EVALUATOR, Plane.RBAC)
+    for name in (
+        "a stolen SVID of a service that may not call",
+        "a stolen SVID of a declared client, from a pod of another service",
+    ):
+        removed = (*gone, Plane.NETWORK_POLICY)
+        assert attempt(name, "postgres:5432").attack.stopped_by(removed) == {Layer.EVALUATOR}
 
 
 @pytest.mark.parametrize(
