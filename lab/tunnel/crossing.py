@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from components.audit.in_cluster import SERVICE as AUDIT_DATABASE
 from lab.check.model import BrokenError, Check, Json, Judge, Place, Site, all_of, asking
 from lab.services.dialing import UNREACHABLE
 from lab.tunnel.site import Tunnels
@@ -14,6 +16,8 @@ from zt.effective import Grant
 from zt.model import Port, Service
 from zt.wellknown import ALPN, GATEWAY_LOCAL, server_name
 
+# PostgreSQL, "Message Formats", SSLRequest.
+_SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 _PATIENCE, _REFUSED = 15.0, 3.0
 # Clocks of pods and of this process are the machine's, but records are dated when they are made.
 _BEFORE = timedelta(seconds=1)
@@ -43,9 +47,8 @@ def _declared(tunnels: Tunnels, site: Site, sites: dict[str, Site]) -> Iterator[
 
 
 def _crosses(tunnels: Tunnels, site: Site, place: Place, target: Service, grant: Grant) -> str:
-    protocol = next(port.protocol for port in target.ports if port.port == grant.port)
     begun = datetime.now(UTC) - _BEFORE
-    asked = {**asking(protocol), "timeout": _PATIENCE}
+    asked = {**_asking(target, grant.port), "timeout": _PATIENCE}
     answer = site.ask(place, host=_id(target), port=grant.port, **asked)
     if not answer["ok"]:
         raise BrokenError(f"it may, and does not: {str(answer)[:200]}")
@@ -58,6 +61,13 @@ def _crosses(tunnels: Tunnels, site: Site, place: Place, target: Service, grant:
 
     rule = _recorded(tunnels, target.cluster, begun, is_it)
     return f"{answer['seconds'] * 1000:.1f} ms, as {place.declared.spiffe}, by {rule}"
+
+
+def _asking(target: Service, port: int) -> Json:
+    """How a port is asked. The audit database is a real one: it says whether it speaks TLS."""
+    if target.name == AUDIT_DATABASE:
+        return {"mode": "raw", "sendBase64": base64.b64encode(_SSL_REQUEST).decode()}
+    return asking(next(item.protocol for item in target.ports if item.port == port))
 
 
 def _recorded(
