@@ -23,10 +23,14 @@ _USER = 999
 _VOLUME, _DATA = "/var/lib/zt", "/var/lib/zt/data"
 _PASSWORDS, _TLS = "/run/zt/passwords", "/run/zt/tls"
 
-# In single-user mode nobody else can connect yet. What is half made has another name.
+# In single-user mode nobody else can connect yet. What is half made has another name. A server that
+# was killed with its node left its lock: of process 1, which this shell is now, and no server. (The
+# shell asks for its own number so because Kubernetes makes one dollar of two.)
 _PREPARE = f"""\
 set -eu
 umask 077
+read -r PG_GRANDPARENT_PID rest < /proc/self/stat
+export PG_GRANDPARENT_PID
 alone() {{
   postgres --single -c exit_on_error=on -D "$1" postgres > /dev/null
 }}

@@ -71,10 +71,13 @@ class Machine:
         for key, word in words.items():
             (folder / key).write_text(word)
 
-    def prepare(self) -> None:
+    def prepare(self, before: str = "") -> None:
+        """Run its commands; ``before`` are further ones, of the same process."""
         container = self.container("prepare")
         env = {item["name"]: item["value"] for item in container["env"]}
-        program = self.run(container["command"], env)
+        # As Kubernetes does, in whose commands $(NAME) is a variable.
+        command = [part.replace("$$", "$") for part in container["command"]]
+        program = self.run(["sh", "-ec", f'{before}\nexec "$@"', "", *command], env)
         assert program.wait() == 0, self.log.read_text()
 
     @contextmanager

@@ -113,3 +113,21 @@ def test_what_a_killed_start_left_half_made_is_made_anew(machine: Machine) -> No
     machine.prepare()
     with machine.serving():
         assert machine.ask("keeper", "second2", "SELECT 1") == [(1,)]
+
+
+def test_the_lock_of_a_server_that_died_with_its_node_is_in_nobodys_way(machine: Machine) -> None:
+    """In a pod every first process has the same number, also that which prepares."""
+    machine.words(WORDS)
+    machine.prepare()
+    machine.prepare(before="echo $$ > /var/lib/zt/data/postmaster.pid")
+    with machine.serving():
+        assert machine.ask("keeper", "second2", "SELECT 1") == [(1,)]
+
+
+def test_a_server_that_runs_is_not_disturbed(machine: Machine) -> None:
+    machine.words(WORDS)
+    machine.prepare()
+    with machine.serving():
+        with pytest.raises(AssertionError, match="lock file"):
+            machine.prepare()
+        assert machine.ask("keeper", "second2", "SELECT 1") == [(1,)]
