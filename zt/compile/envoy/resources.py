@@ -27,6 +27,12 @@ ASK_AGAIN = {
     "num_retries": 3,
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.2s"},
 }
+# Reports of refusals are kept until an evaluator takes them: its connection may take longer than a
+# dial does, or there is none for a while. Each thread of a sidecar begins with its first refusal.
+REPORT_AGAIN = {
+    "num_retries": 600,
+    "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
+}
 # One whose node died says nothing more: its connection is given up after so long. What is dialled
 # next may be dead as well, which is to be seen while a question still has time.
 KEEPALIVE = {"interval": "2s", "timeout": "2s"}
