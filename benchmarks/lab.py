@@ -155,6 +155,7 @@ def _plain(site: Site) -> Iterator[dict[str, Pod]]:
         yield {name: _ready(site.api, name) for name in (SOURCE, DESTINATION)}
     finally:
         site.api.delete(namespace)
+        site.api.wait(namespace, lambda found: found is None, _PATIENCE)
 
 
 def _named() -> Json:

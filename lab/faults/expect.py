@@ -84,7 +84,11 @@ EXPECTATIONS: Mapping[str, Expectation] = {
     "audit-database": Expectation("records wait in the evaluators' spools", 90),
     "coredns": Expectation("sidecars keep the addresses that they know", 60),
     "api-server": Expectation("nothing on the way of a connection asks it", 60),
-    "kubelet": Expectation("pods run on without it", 60),
+    "kubelet": Expectation(
+        "pods run on; once it is there again, it calls them ready when it has asked them",
+        60,
+        (Allowance(Reach.TOUCHED),),
+    ),
     "sidecar": Expectation(
         "what leads through it ends; the kubelet starts it again",
         60,

@@ -37,17 +37,19 @@ class Target:
         programs: Names of the lab's own processes.
         nodes: Nodes that go down with them.
         pods: Further pods that go down with them.
+        probed: Pods that run on, and of which nobody knows for a while whether they are ready.
     """
 
     containers: tuple[tuple[str, str], ...] = ()
     programs: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     pods: frozenset[str] = frozenset()
+    probed: frozenset[str] = frozenset()
 
     @property
     def touched(self) -> frozenset[str]:
         """All pods of which something breaks."""
-        return self.pods | {pod for pod, _ in self.containers}
+        return self.pods | self.probed | {pod for pod, _ in self.containers}
 
     def __str__(self) -> str:
         parts = (*(f"{pod} ({container})" for pod, container in self.containers), *self.programs)
@@ -111,9 +113,9 @@ def break_it(site: Site, target: Target) -> Broken:
     running = site.pods()
     before = {
         (name, container): identity
-        for name in target.touched
+        for name in target.touched - target.probed
         for container, identity in running[name].containers.items()
-        if target.nodes or (name, container) in target.containers
+        if name in target.pods or (name, container) in target.containers
     }
     broken = Broken(site, target, datetime.now(UTC), before)
     for pod, container in target.containers:
@@ -185,7 +187,11 @@ def _api_server(site: Site) -> Target:
 
 def _kubelet(site: Site) -> Target:
     node = site.nodes[-1]
-    return Target(programs=(node_programs.named(node_programs.KUBELET, node),), nodes=(node.name,))
+    return Target(
+        programs=(node_programs.named(node_programs.KUBELET, node),),
+        nodes=(node.name,),
+        probed=_ready_on(site, node.name),
+    )
 
 
 def _sidecar(site: Site) -> Target:
@@ -203,8 +209,11 @@ def _sidecar(site: Site) -> Target:
 
 def _node(site: Site) -> Target:
     node = site.nodes[-1]
-    there = {name for name, pod in site.pods().items() if pod.node == node.name and pod.ready}
-    return Target(programs=(node.machine,), nodes=(node.name,), pods=frozenset(there))
+    return Target(programs=(node.machine,), nodes=(node.name,), pods=_ready_on(site, node.name))
+
+
+def _ready_on(site: Site, node: str) -> frozenset[str]:
+    return frozenset(name for name, pod in site.pods().items() if pod.node == node and pod.ready)
 
 
 def _running(site: Site, name: str) -> dict[str, Pod]:

@@ -70,6 +70,8 @@ def run(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outcome:
         steady=steady,
     )
     report(f"{kind.title}: {_said(outcome)}")
+    for sentence in outcome.surprises:
+        report(f"  {sentence}")
     return outcome
 
 
