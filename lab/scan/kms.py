@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lab.cluster.model import Layout
-from lab.kms.server import client, kms_of
+from lab.cluster.network import NAMESPACES
+from lab.kms.server import Kms, client, kms_of
 from lab.kms.setup import AUTHORITIES, GATEWAYS
+from lab.verify.network import within
 
 _PEM = "-----BEGIN"
 
@@ -26,13 +28,15 @@ def keys_of(layout: Layout) -> tuple[bytes, ...]:
     kms = kms_of(layout)
     if not kms.secrets.exists():
         return ()
+    # It is in the lab's Internet, and nowhere else.
+    return within(NAMESPACES / layout.internet, lambda: tuple(_forms_in(kms)))
+
+
+def _forms_in(kms: Kms) -> Iterator[bytes]:
     vault = client(kms)
-    return tuple(
-        form
-        for project in (GATEWAYS, AUTHORITIES)
-        for path in _paths(vault, project, "")
-        for form in forms(_secret(vault, project, path))
-    )
+    for project in (GATEWAYS, AUTHORITIES):
+        for path in _paths(vault, project, ""):
+            yield from forms(_secret(vault, project, path))
 
 
 def _paths(vault: Any, project: str, folder: str) -> Iterator[str]:  # noqa: ANN401 - hvac tells no types

@@ -151,6 +151,11 @@ def test_objects_of_all_kinds_but_secrets() -> None:
     assert [name for name, _ in carriers.secrets(client, "c")] == ["c secrets x/s"]
 
 
+def test_the_audit_database_is_the_one_exception() -> None:
+    given = b"PATH=/bin\0ZT_AUDIT_DSN=postgres://a:b@c/d\0KEY=ZT_AUDIT_DSN=x\0"
+    assert carriers.without_audit(given) == b"PATH=/bin\0KEY=ZT_AUDIT_DSN=x\0"
+
+
 # --- Figures and reports --------------------------------------------------------------------------
 
 
