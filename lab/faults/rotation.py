@@ -21,7 +21,7 @@ from lab.nodes.pods import process_of
 from zt.inject.containers import ENVOY
 
 _QUIET, _PATIENCE = 5.0, 90.0
-_LOOK = 5.0
+_LOOK = 10.0
 _SAID = 60.0
 # The rotations that a run of so many minutes is to see.
 _MINUTES, _SVIDS, _CAS = 15.0, 10, 2
