@@ -24,8 +24,9 @@ class Family(StrEnum):
 class Layer(StrEnum):
     """What stopped an attempt.
 
-    ``route``: the sidecar's own page for metrics or health has no such path; ``nobody``: the packet
-    came, and nothing listens there; ``application``: it took what came for nonsense;
+    ``route``: the sidecar's own page for metrics or health has no such path; ``gateway``: the
+    Envoy that leads to other clusters has no route by that name; ``nobody``: the packet came, and
+    nothing listens there; ``application``: it took what came for nonsense;
     ``attestation``: SPIRE's agent knows no registration of who asks.
     """
 
@@ -36,6 +37,7 @@ class Layer(StrEnum):
     EVALUATOR = "evaluator"
     RBAC = "rbac"
     ROUTE = "route"
+    GATEWAY = "gateway"
     NOBODY = "nobody"
     APPLICATION = "application"
     ATTESTATION = "attestation"
@@ -110,12 +112,14 @@ class Attack:
 class Dial:
     """A call from a pod, named ``<namespace>/<name>``, as ``lab.services.caller`` is asked for it.
 
-    ``svid`` names the certificate that is shown, of those that thieves and forgers have.
+    ``svid`` names the certificate that is shown, of those that thieves and forgers have;
+    ``by_gateway`` says that the port leads to another cluster.
     """
 
     source: str
     question: Json
     svid: str | None = None
+    by_gateway: bool = False
 
 
 @dataclass(frozen=True, slots=True)

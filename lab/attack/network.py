@@ -49,7 +49,7 @@ def question(target: Target, host: str | None = None, port: int | None = None) -
         case Protocol.TCP:  # it speaks first, so a sidecar waits for the TLS that never comes
             return asked | {"timeout": PATIENCE_WITH_SILENCE}
         case Protocol.HTTP | Protocol.GRPC:
-            return asked | {"send": page("/", target.service.name)}
+            return asked | {"send": page("/metrics", target.service.name)}
         case Protocol.POSTGRES if target.service.name == _POSTGRESQL:
             return asked | {"sendBase64": base64.b64encode(_SSL_REQUEST).decode()}
         case _:

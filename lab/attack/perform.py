@@ -88,8 +88,13 @@ def _round(site: Site, made: Round, name: str, removed: Collection[Plane]) -> It
         # What never came is in no record; another attempt of the round may be.
         own = tuple(r for r in records if packets != 0 and _is_of(r, attempt))
         complete = replace(seen, packets=packets, records=own)
-        layer, expected = layer_of(complete, removed), attempt.attack.stopped_by(removed)
+        expected = attempt.attack.stopped_by(removed)
+        layer = layer_of(complete, removed, by_gateway=_is_by_gateway(attempt))
         yield Result(attempt, name, layer, complete, expected)
+
+
+def _is_by_gateway(attempt: Attempt) -> bool:
+    return isinstance(attempt.action, Dial) and attempt.action.by_gateway
 
 
 def _recorded(

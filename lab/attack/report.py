@@ -24,6 +24,7 @@ _MEANING = {
     Layer.EVALUATOR: "the evaluator, asked by the destination's sidecar",
     Layer.RBAC: "the list in the destination's sidecar, behind the evaluator",
     Layer.ROUTE: "the sidecar's own listener, which has no such page",
+    Layer.GATEWAY: "the Envoy of the gateway, which has no route by that name",
     Layer.NOBODY: "the packet came, and nothing listens there",
     Layer.APPLICATION: "the application, which was reached and did not understand",
     Layer.ATTESTATION: "SPIRE's agent, which knows no registration of who asked",

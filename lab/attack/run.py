@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab.attack.admission import admission
 from lab.attack.certificates import Material, development_issuer, forged
+from lab.attack.gateway import gateway
 from lab.attack.identity import AGED, STOLEN, aged, identity
 from lab.attack.layers import REMOVALS, Removal
 from lab.attack.model import Attempt, Dial, Result
@@ -126,7 +127,7 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
     targets = site.scene.targets
     before = _alive(site, targets)
     report(f"{site.cluster}: {len(before)} applications answer; stealing and forging SVIDs")
-    calls = (*network(site.scene), *identity(site.scene))
+    calls = (*network(site.scene), *identity(site.scene), *gateway(site.scene))
     site.svids |= _certificates(site, calls)
     old = dict(site.svids)
     results: list[Result] = []
@@ -141,7 +142,6 @@ def _site(site: Site, report: Report) -> ClusterAttacked:
         problems: list[str] = []
         for removal in REMOVALS if chosen else ():
             report(f"{site.cluster}: {len(again)} attacks while {removal.name}")
-            _renew(site)
             try:
                 results += _without(site, removal, chosen, again)
             except LabError as error:
@@ -162,6 +162,7 @@ def _without(
     site: Site, removal: Removal, chosen: tuple[Target, ...], again: Iterable[Attempt]
 ) -> tuple[Result, ...]:
     with removal.taken(site, chosen):
+        _renew(site)
         return tuple(perform(site, again, removal.name, removal.planes))
 
 

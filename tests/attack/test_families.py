@@ -14,6 +14,7 @@ from cryptography import x509
 
 from lab.attack.admission import admission
 from lab.attack.certificates import forged, issuer_of
+from lab.attack.gateway import gateway
 from lab.attack.identity import aged, identity
 from lab.attack.model import Attempt, Create, Run, Steal
 from lab.attack.network import network, question
@@ -74,7 +75,7 @@ def test_a_question_is_one_that_the_application_would_answer() -> None:
         name: question(target(name)) for name in ("postgres:5432", "iam:8000", "zt-audit-db:5432")
     }
     assert asked["postgres:5432"]["send"].endswith("\n")
-    assert asked["iam:8000"]["send"].startswith("GET / HTTP/1.1\r\n")
+    assert asked["iam:8000"]["send"].startswith("GET /metrics HTTP/1.1\r\n")
     assert base64.b64decode(asked["zt-audit-db:5432"]["sendBase64"])[4:] == b"\x04\xd2\x16\x2f"
 
 
@@ -127,6 +128,16 @@ def test_services_of_other_names_lead_to_the_target() -> None:
     service, addresses = outside_alias(postgres)
     assert "selector" not in service["spec"]
     assert addresses["endpoints"][0]["addresses"] == [postgres.place.address]
+
+
+def test_the_gateway_is_asked_for_what_nobody_may_call_through_it() -> None:
+    found = list(gateway(SCENE))
+    assert {dial(a).source for a in found} == {"monitoring/prometheus-0"}
+    assert all(dial(a).question["port"] == 15443 for a in found)
+    asked = {dial(a).question.get("tls", {}).get("serverName") for a in found}
+    assert "5432.zt-audit-db.lux.lux-k8s" in asked
+    assert "9650.validator.lux.lux-k8s" not in asked
+    assert {layer for a in found for layer in a.attack.stopped_by()} == {"gateway"}
 
 
 # --- Admission ------------------------------------------------------------------------------------

@@ -142,6 +142,19 @@ def test_the_layer_is_read_from_what_was_seen(
     assert layer_of(seen, removed) == layer
 
 
+@pytest.mark.parametrize(
+    ("how", "packets", "layer"),
+    [
+        ("tls", 3, Layer.GATEWAY),
+        ("closed", 3, Layer.GATEWAY),
+        ("unreachable", 0, Layer.NETWORK_POLICY),
+        ("silent", 3, None),
+    ],
+)
+def test_a_gateway_is_known_by_closing(how: str, packets: int, layer: Layer | None) -> None:
+    assert layer_of(refused(how, packets=packets), by_gateway=True) == layer
+
+
 def test_no_surprise_where_the_right_layer_stopped_and_recorded_it() -> None:
     seen = refused("tls", "handshake")
     assert result(STOLEN, seen, Layer.HANDSHAKE).surprise is None
