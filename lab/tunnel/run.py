@@ -8,6 +8,7 @@ from lab.check.model import Check
 from lab.tunnel.crossing import crossing
 from lab.tunnel.leaks import leaks
 from lab.tunnel.proofs import Proof, recovery, rotation, wire
+from lab.tunnel.sealed import sealed
 from lab.tunnel.site import Tunnels
 from lab.tunnel.speed import speed
 
@@ -17,6 +18,7 @@ PROOFS: Mapping[str, Proof] = {
     "wire": wire,
     "speed": speed,
     "rotation": rotation,
+    "sealed": sealed,
     "recovery": recovery,
     "leaks": leaks,
 }
