@@ -1,6 +1,7 @@
 """The whole API, fuzzed for minutes on a real evaluator, while others are answered."""
 
 import asyncio
+import os
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +17,8 @@ from tests.engine.samples import DB, WEB
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
-SECONDS = 300
+# Less where time is short.
+SECONDS = int(os.environ.get("ZT_FUZZ_SECONDS", "300"))
 QUESTION = {"source": WEB, "destination": DB, "port": 5432}
 # On two processors, one of which the fuzzer takes.
 SLOWEST = 2.0
@@ -46,7 +48,7 @@ async def test_nothing_that_is_sent_makes_the_api_fail(tmp_path: Path, database:
         cases = await asyncio.to_thread(fuzz, engine.api, tmp_path, SECONDS, seed=7)
         asking.cancel()
         answers, slowest = await asking
-        assert cases > 1000
+        assert cases > 3 * SECONDS
         assert answers > SECONDS
         assert slowest < SLOWEST
         async with httpx.AsyncClient() as client:
