@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -25,6 +25,7 @@ _ROTATION = 400.0
 _ROTATIONS = 3
 _BLOCKED = 30.0
 _WATCHED = 5.0
+_NEAR = 1.0
 _TABLE = "zt_lab_tunnel"
 # Where a cluster is seen while it is elsewhere.
 _MOVED = "192.0.2.199"
@@ -75,21 +76,32 @@ def rotation(tunnels: Tunnels) -> Iterator[Check]:
 def _rotated(near: Gateway, far: Gateway, turn: Gateway) -> str:
     before = turn.tell("status")["publicKey"]
     begun = time.monotonic()
+    steps: dict[str, float] = {}
     with pinging(near.end, far.end) as pings, streaming(far.end, near.end) as stream:
         turn.tell("rotate")
-        eventually(partial(_is_over, near, far), _ROTATION, "the end of the rotation")
+        eventually(partial(_is_over, near, far, steps), _ROTATION, "the end of the rotation")
     took = time.monotonic() - begun
     if turn.tell("status")["publicKey"] == before:
         raise BrokenError("the key is the same")
     if pings.received != pings.sent or stream.broken:
         lost = pings.sent - pings.received
-        raise BrokenError(f"{lost} of {pings.sent} pings lost; {stream.broken or 'TCP unharmed'}")
+        near_steps = sum(_is_near(at, steps) for at in pings.lost_at)
+        said = f"{lost} of {pings.sent} pings lost, {near_steps} of them within a second of a step"
+        raise BrokenError(f"{said}; {stream.broken or 'TCP unharmed'}")
     megabytes = stream.received / 1e6
     return f"{took:.0f} s: 0 of {pings.sent} pings lost, {megabytes:.0f} MB in one connection"
 
 
-def _is_over(near: Gateway, far: Gateway) -> bool:
-    return all(gateway.tell("status")["step"] is None for gateway in (near, far))
+def _is_over(near: Gateway, far: Gateway, steps: dict[str, float]) -> bool:
+    """Whether both are done; notes when each was first seen at each step."""
+    found = [gateway.tell("status")["step"] for gateway in (near, far)]
+    for gateway, step in zip((near, far), found, strict=True):
+        steps.setdefault(f"{gateway.cluster} {step}", time.time())
+    return found == [None, None]
+
+
+def _is_near(at: float, steps: Mapping[str, float]) -> bool:
+    return any(abs(at - step) < _NEAR for step in steps.values())
 
 
 # --- Recovery -------------------------------------------------------------------------------------

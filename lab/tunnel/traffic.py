@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from lab.verify.network import within
 _PORT = 5201
 _BLOCK = bytes(range(256)) * 64
 _COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
+# As ping(8) prints them with the system's time: one that is late, and one that came.
+_LATE = re.compile(r"^\[([\d.]+)\] no answer yet for icmp_seq=(\d+)$", re.MULTILINE)
+_CAME = re.compile(r"icmp_seq=(\d+) ttl=")
 _PATIENCE = 60.0
 # What is on its way may still come.
 _AFTER = 0.3
@@ -34,14 +38,28 @@ class End:
 
 @dataclass(slots=True)
 class Pings:
-    """How many went out, and came back, once it is over."""
+    """How many went out, and came back, once it is over; when those went that never came back."""
 
     sent: int = 0
     received: int = 0
+    lost_at: tuple[float, ...] = ()
+
+    def read(self, text: str) -> None:
+        """Count what ping says.
+
+        Raises:
+            LabError: if it says nothing of the kind.
+        """
+        found = _COUNTS.search(text)
+        if not found:
+            raise LabError(f"ping says {text[-200:]!r}")
+        self.sent, self.received = int(found[1]), int(found[2])
+        came = set(_CAME.findall(text))
+        self.lost_at = tuple(float(at) for at, number in _LATE.findall(text) if number not in came)
 
 
 def _pinging(source: End, target: End, *options: str) -> list[str]:
-    return ["nsenter", f"--net={source.namespace}", "--", "ping", "-q", *options, target.address]
+    return ["nsenter", f"--net={source.namespace}", "--", "ping", *options, target.address]
 
 
 @contextmanager
@@ -51,23 +69,24 @@ def pinging(source: End, target: End) -> Iterator[Pings]:
     Raises:
         LabError: if they can't be counted.
     """
-    counted, command = Pings(), _pinging(source, target, "-i", "0.01", "-W", "2")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    counted, command = Pings(), _pinging(source, target, "-D", "-O", "-i", "0.01")
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=said) as process,  # noqa: S603
+    ):
         try:
             yield counted
         finally:
             time.sleep(_AFTER)
             process.send_signal(signal.SIGINT)
-            text, _ = process.communicate(timeout=_PATIENCE)
-    found = _COUNTS.search(text)
-    if not found:
-        raise LabError(f"ping says {text!r}")
-    counted.sent, counted.received = int(found[1]), int(found[2])
+            process.wait(_PATIENCE)
+        said.seek(0)
+        counted.read(said.read())
 
 
 def answers(source: End, target: End) -> bool:
     """Whether a ping is answered now."""
-    command = _pinging(source, target, "-c", "1", "-W", "1")
+    command = _pinging(source, target, "-q", "-c", "1", "-W", "1")
     return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from lab.check.model import BrokenError, Check
 from lab.cluster.client import Client
+from lab.cluster.model import LabError
 from lab.scan import carriers
 from lab.scan.kms import forms
 from lab.tunnel.commands import report, table
@@ -21,7 +22,7 @@ from lab.tunnel.crossing import _stays, _undeclared
 from lab.tunnel.leaks import _clean
 from lab.tunnel.site import eventually
 from lab.tunnel.speed import medians
-from lab.tunnel.traffic import End
+from lab.tunnel.traffic import End, Pings
 from lab.tunnel.wire import Kind, kind_of
 from lab.up.authority import development_cas
 from tests.check.sites import EFFECTIVE, POLICY, Api, Json, place, site
@@ -154,6 +155,23 @@ def test_objects_of_all_kinds_but_secrets() -> None:
 def test_the_audit_database_is_the_one_exception() -> None:
     given = b"PATH=/bin\0ZT_AUDIT_DSN=postgres://a:b@c/d\0KEY=ZT_AUDIT_DSN=x\0"
     assert carriers.without_audit(given) == b"PATH=/bin\0KEY=ZT_AUDIT_DSN=x\0"
+
+
+def test_which_pings_never_came_back_and_when() -> None:
+    said = """PING 10.10.0.2 (10.10.0.2) 56(84) bytes of data.
+[100.10] 64 bytes from 10.10.0.2: icmp_seq=1 ttl=64 time=0.4 ms
+[100.20] no answer yet for icmp_seq=2
+[100.21] no answer yet for icmp_seq=3
+[100.22] 64 bytes from 10.10.0.2: icmp_seq=3 ttl=64 time=14 ms
+
+--- 10.10.0.2 ping statistics ---
+3 packets transmitted, 2 received, 33.3333% packet loss, time 20ms
+"""
+    pings = Pings()
+    pings.read(said)
+    assert (pings.sent, pings.received, pings.lost_at) == (3, 2, (100.20,))
+    with pytest.raises(LabError):
+        pings.read("ping: unknown host")
 
 
 # --- Figures and reports --------------------------------------------------------------------------
