@@ -101,7 +101,8 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
             **container_security(),
             "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
         },
-        "resources": resources("50m", "64Mi", "128Mi"),
+        # All that crosses clusters goes through it: starved, it loses packets.
+        "resources": resources("250m", "64Mi", "128Mi"),
         "volumeMounts": mounts,
     }
 
