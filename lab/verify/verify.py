@@ -174,13 +174,18 @@ def _dialing(stage: Stage, stages: Sequence[Stage]) -> Iterator[Callable[[Attemp
 
 
 def _origin(attempt: Attempt, pod: Pod, stages: Sequence[Stage]) -> Origin:
-    """Whose address a call comes from: what crosses comes from the gateway of the other side."""
-    called = attempt.destination.service.cluster
-    if attempt.passes and called != attempt.source.service.cluster:
-        plan = next(stage.plan for stage in stages if stage.cluster == called)
-        there = next(stage.pods for stage in stages if stage.cluster == called)
-        pod = there[plan.effective.mesh.infrastructure.gateway]
-    return Origin(pod.name, pod.node)
+    """Whose address a call comes from: what crosses comes from the gateway of the other side.
+
+    Where that calls itself, by its Service, its node changes the address to its own.
+    """
+    called = attempt.destination.service
+    if not attempt.passes or called.cluster == attempt.source.service.cluster:
+        return Origin(pod.name, pod.node)
+    there = next(stage for stage in stages if stage.cluster == called.cluster)
+    gateway = there.plan.effective.mesh.infrastructure.gateway
+    if called.name == gateway:
+        return NOWHERE
+    return Origin(there.pods[gateway].name, there.pods[gateway].node)
 
 
 def _by_identity(

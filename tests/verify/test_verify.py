@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +18,12 @@ from lab.nodes.pods import Pod
 from lab.services.policies import lay
 from lab.stack.folder import ROOT
 from lab.verify import verify as verify_module
-from lab.verify.attempt import Layer, Way
+from lab.verify.attempt import NOWHERE, Layer, Origin, Way
 from lab.verify.callers import Callers
 from lab.verify.plan import Plan
 from lab.verify.report import Report, as_json, odd, page, show
 from lab.verify.trail import Record
-from lab.verify.verify import Stage, Verification, verify
+from lab.verify.verify import Stage, Verification, _origin, verify
 from zt.decide import decision_table
 from zt.effective import Effective, effective
 from zt.load import load_policy
@@ -269,3 +270,26 @@ def test_reports_say_what_was_seen(world: World) -> None:
     assert "| SVID | 2 | 1 |" in text
     assert "Waiting for the tunnel: " in text
     assert max(map(len, (line for line in text.splitlines() if not line.startswith("|")))) < 400
+
+
+def test_what_crosses_comes_from_the_gateway_beyond(world: World) -> None:
+    resolved = world.resolved
+    plan = Plan(resolved, world.table, "lux-k8s", _OWN, tunnel=True)
+    beyond = replace(world.stage(), pods={"wg-gateway": _pod("wg-gateway", 3)})
+    passing = [a for a in plan.attempts() if a.passes]
+    own = _pod("validator", 4)
+    origins = {
+        (a.source.service.name, a.destination.service.name): _origin(a, own, [beyond])
+        for a in passing
+    }
+    assert origins["validator", "gateway"] == Origin("wg-gateway-0", "hanzo-k8s-1")
+    scraping = Plan(resolved, world.table, "hanzo-k8s", _OWN, tunnel=True).attempts()
+    gateways = [
+        a
+        for a in scraping
+        if a.passes
+        and a.destination.service.name == "wg-gateway"
+        and a.destination.service.cluster == "lux-k8s"
+    ]
+    there = replace(beyond, cluster="lux-k8s")
+    assert {_origin(a, own, [there]) for a in gateways} == {NOWHERE}

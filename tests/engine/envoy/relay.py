@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 class Relay:
     """Leads to one evaluator; ``dead`` connections to come meet another, which has just died.
 
-    While ``silent``, it falls silent on whatever passes, and stays so on those connections.
+    While ``silent``, it falls silent on whatever passes, and stays so on those connections. What
+    passes takes ``slow`` seconds.
     """
 
     target: str
     dead: int = 0
     silent: bool = False
+    slow: float = 0.0
     port: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -47,6 +49,7 @@ class Relay:
         try:
             while piece := await reader.read(1 << 16):
                 was_silent = was_silent or self.silent
+                await asyncio.sleep(self.slow)
                 if not was_silent:
                     writer.write(piece)
         except ConnectionError:

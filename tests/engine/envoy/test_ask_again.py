@@ -35,6 +35,24 @@ async def test_a_question_that_meets_a_dead_evaluator_is_asked_again(
     assert [record.verdict for record in desk.outcomes] == ["ALLOW"] * 4
 
 
+async def test_a_question_that_is_answered_slowly_is_asked_once(
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
+) -> None:
+    authority.write(tmp_path / "svid", ENGINE)
+    web = client_context(tmp_path, authority, WEB)
+    async with (
+        evaluator(desk, tmp_path / "svid") as target,
+        relay(target) as before,
+        echo() as service,
+        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
+    ):
+        assert await echoed(proxy.tcp, web) == b"x"
+        before.slow = 0.3
+        assert await echoed(proxy.tcp, web) == b"x"
+        await asyncio.sleep(1)
+    assert len(desk.outcomes) == 2
+
+
 async def test_an_evaluator_that_falls_silent_is_given_up(
     desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:

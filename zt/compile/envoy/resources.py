@@ -22,10 +22,13 @@ _TLS = "transport_sockets.tls.v3"
 EVALUATOR = "evaluator"
 
 # A question to an evaluator that has just died goes to another one, as long as there is time.
+QUESTION_PATIENCE = "1s"
 ASK_AGAIN = {
     "retry_on": "connect-failure,reset,refused-stream",
     "num_retries": 3,
-    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.2s"},
+    # Envoy takes the longest pause for the longest that an answer may take as well: a question that
+    # is answered slowly must not be asked, and recorded, twice.
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": QUESTION_PATIENCE},
 }
 # Reports of refusals are kept until an evaluator takes them: its connection may take longer than a
 # dial does, or there is none for a while. Each thread of a sidecar begins with its first refusal.
@@ -265,7 +268,7 @@ def to_evaluator(destination: str, port: int) -> Json:
     """
     return {
         "envoy_grpc": {"cluster_name": EVALUATOR},
-        "timeout": "1s",
+        "timeout": QUESTION_PATIENCE,
         "initial_metadata": [
             {"key": METADATA_DESTINATION, "value": destination},
             {"key": METADATA_PORT, "value": str(port)},
