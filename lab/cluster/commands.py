@@ -16,7 +16,7 @@ from lab.cluster.model import LabError
 from lab.cluster.status import plane_json, show_status, status_json
 from lab.cluster.status import status as status_of
 from lab.commands import FAILED, as_json_option, one_sentence
-from lab.faults.commands import faults, rotate
+from lab.faults.commands import change, faults, rotate
 from lab.mesh.policies import read
 from lab.scan.commands import scan
 from lab.tunnel.commands import tunnel
@@ -157,7 +157,7 @@ def down(*, state: Path, as_json: bool) -> None:
         click.echo("stopped" if was_running else f"no lab is running in {state}")
 
 
-for command in (verify, attack, faults, rotate, ca, tunnel, scan):
+for command in (verify, attack, faults, change, rotate, ca, tunnel, scan):
     lab.add_command(command)
 
 
