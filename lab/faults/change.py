@@ -1,4 +1,4 @@
-"""How a grant and its revocation went: how fast they arrived, and what they cut. Pure."""
+"""How grants and revocations went: how fast they arrived, and what they cut. Pure."""
 
 from __future__ import annotations
 
@@ -50,15 +50,20 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A grant and its revocation."""
+    """A grant, its revocation, and another one while NetworkPolicies were held as they were."""
 
     grant: Change
     revocation: Change
+    alone: Change
 
     @property
     def surprises(self) -> tuple[str, ...]:
         """What is not as it should be."""
-        found = [*_late("grant", self.grant), *_late("revocation", self.revocation)]
+        found = [
+            *_late("grant", self.grant),
+            *_late("revocation", self.revocation),
+            *_late("revocation by sidecars alone", self.alone),
+        ]
         found += [f"the grant cut {item.flow}: {item.error}" for item in self.grant.cut]
         found += [f"the grant failed {item.flow}: {item.error}" for item in self.grant.failed]
         return tuple(found)
@@ -129,6 +134,7 @@ def as_json(found: Changes) -> dict[str, Any]:
         "bound_seconds": BOUND,
         "grant": _change_json(found.grant),
         "revocation": _change_json(found.revocation),
+        "revocation_by_sidecars_alone": _change_json(found.alone),
         "surprises": list(found.surprises),
     }
 
@@ -152,7 +158,12 @@ def _span(found: Sequence[float]) -> dict[str, float] | None:
 
 def show(console: Console, found: Changes) -> None:
     """Print the figures."""
-    for name, change in (("grant", found.grant), ("revocation", found.revocation)):
+    parts = {
+        "grant": found.grant,
+        "revocation": found.revocation,
+        "revocation by sidecars alone": found.alone,
+    }
+    for name, change in parts.items():
         console.print(f"{name}: {said(change)}", highlight=False)
     for sentence in found.surprises:
         console.print(f"[red]{escape(sentence)}")

@@ -36,24 +36,48 @@ _API = "zt.hanzo.ai/v1"
 
 
 def run(site: Site, report: Report) -> Changes:
-    """Grant, revoke, and watch.
+    """Grant and revoke, twice, and watch. The second time NetworkPolicies have no part in it.
 
     Raises:
         LabError: if traffic is not steady, or a stack can't be brought up.
     """
     concerned = tuple(_concerned(site))
     flows = {item.flow for item in concerned}
-    with running(site.dial, (*site.flows(), *concerned)) as traffic, _policy(site) as policy:
-        if not until_steady(traffic, _QUIET, _PATIENCE):
-            raise LabError(f"before the change, {unsteady(traffic)}")
-        report(f"granting {len(flows)} flows to {_target(site).name}")
-        policy.write_text(_rules(site), encoding="utf-8")
-        grant = _changed(site, traffic, flows, granted=True)
-        report(f"granted: {said(grant)}")
-        policy.unlink()
-        revocation = _changed(site, traffic, flows, granted=False)
-        report(f"revoked: {said(revocation)}")
-    return Changes(grant, revocation)
+    with _policy(site) as policy:
+        _settle(site, report)
+        with running(site.dial, (*site.flows(), *concerned)) as traffic:
+            if not until_steady(traffic, _QUIET, _PATIENCE):
+                raise LabError(f"before the change, {unsteady(traffic)}")
+            report(f"granting {len(flows)} flows to {_target(site).name}")
+            rules = _rules(site)
+            grant = _granted(site, traffic, flows, policy, rules)
+            report(f"granted: {said(grant)}")
+            revocation = _revoked(site, traffic, flows, policy)
+            report(f"revoked: {said(revocation)}")
+            _granted(site, traffic, flows, policy, rules)
+            with site.network_policies_held():
+                alone = _revoked(site, traffic, flows, policy)
+            report(f"revoked, by sidecars alone: {said(alone)}")
+    return Changes(grant, revocation, alone)
+
+
+def _settle(site: Site, report: Report) -> None:
+    """Bring the stack up as it is: what else is new in it is not to be measured."""
+    with stacks(site.layout) as opened:
+        outcome = opened.up(site.cluster)
+    if outcome.changes:
+        report(f"{len(outcome.changes)} resources had to follow first; waiting until they have")
+        time.sleep(BOUND)
+
+
+def _granted(site: Site, traffic: Traffic, flows: set[Flow], policy: Path, rules: str) -> Change:
+    policy.write_text(rules, encoding="utf-8")
+    return _changed(site, traffic, flows, granted=True)
+
+
+def _revoked(site: Site, traffic: Traffic, flows: set[Flow], policy: Path) -> Change:
+    policy.unlink()
+    return _changed(site, traffic, flows, granted=False)
 
 
 def _changed(site: Site, traffic: Traffic, flows: set[Flow], *, granted: bool) -> Change:

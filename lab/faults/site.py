@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from lab.faults.flows import Place, dialled
 from lab.faults.traffic import Dialled
 from lab.mesh.policies import read, today
 from lab.mesh.processes import Identity, Recorded, State, identify, is_alive, read_state, send
+from lab.nodes import programs as node_programs
 from lab.nodes.model import Node, nodes_of
 from lab.nodes.pods import Pod, entered, pods, process_of
 from lab.services.manifests import CONTAINER, team_services
@@ -109,11 +111,30 @@ class Site:
         Raises:
             LabError: if it does not run.
         """
+        return self._signal(name, signal.SIGKILL)
+
+    @contextmanager
+    def network_policies_held(self) -> Iterator[None]:
+        """NetworkPolicies stay as they are enforced now, whatever the API says of them.
+
+        Raises:
+            LabError: if an enforcer does not run.
+        """
+        names = [node_programs.named(node_programs.ENFORCER, node) for node in self.nodes]
+        try:
+            for name in names:
+                self._signal(name, signal.SIGSTOP)
+            yield
+        finally:
+            for name in names:
+                self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> Identity:
         found = self.program(name).identity
         if not is_alive(found):
             raise LabError(f"{name} does not run")
         # Each has a session, and so a group, of its own.
-        os.killpg(found.pid, signal.SIGKILL)
+        os.killpg(found.pid, number)
         return found
 
     def revive(self) -> None:

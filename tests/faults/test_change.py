@@ -65,10 +65,13 @@ def test_what_else_is_cut_meanwhile_counts_and_what_was_before_does_not() -> Non
 def test_a_grant_must_cut_nothing_and_both_must_keep_their_bound() -> None:
     well, late = change(granted(112, 111.5)), change(granted(180, 111.5))
     cut = change(granted(112, 112), other(event(1, Side.KEPT), event(105, Side.KEPT, "closed")))
-    assert Changes(well, cut).surprises == ()
-    assert as_json(Changes(well, cut))["revocation"]["others_cut"] == 1
-    assert Changes(cut, well).surprises == ("the grant cut team/a -> team/b:81: closed",)
-    assert Changes(well, late).surprises == ("the revocation took 70.0 s, and not 60 s",)
-    assert Changes(well, change(granted(112, 112), steady=False)).surprises == (
+    assert Changes(well, cut, well).surprises == ()
+    assert as_json(Changes(well, cut, well))["revocation"]["others_cut"] == 1
+    assert Changes(cut, well, well).surprises == ("the grant cut team/a -> team/b:81: closed",)
+    assert Changes(well, late, well).surprises == ("the revocation took 70.0 s, and not 60 s",)
+    assert Changes(well, well, late).surprises == (
+        "the revocation by sidecars alone took 70.0 s, and not 60 s",
+    )
+    assert Changes(well, change(granted(112, 112), steady=False), well).surprises == (
         "after the revocation other flows were not steady",
     )
