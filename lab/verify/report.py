@@ -198,8 +198,13 @@ def page(report: Report) -> str:
     ]
     for item in report.clusters:
         lines += ["", f"## {item.cluster}", "", *_layers(item), "", *_matrix(item), *_waiting(item)]
+        if wrong := tuple(odd(item)):
+            lines += ["", "What was odd:", "", *(f"- {line}" for line in wrong)]
     if report.checks:
         lines += ["", "## Besides", "", *_checks_page(report.checks)]
+    broken = [check for check in report.checks if not check.held]
+    if broken:
+        lines += ["", *(f"- {check.name}: {check.subject}: {check.detail}" for check in broken)]
     return "\n".join(lines) + "\n"
 
 

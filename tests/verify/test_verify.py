@@ -268,6 +268,8 @@ def test_reports_say_what_was_seen(world: World) -> None:
     assert "| chat | gateway:4000 (hanzo-core-policy/rule-3) |" in text
     assert "| search | nobody |" in text
     assert "| SVID | 2 | 1 |" in text
+    assert "- SVID: hanzo/iam-0: it has expired" in text
+    assert "- 2 x no record of ('spiffe://hanzo.ai/hanzo-k8s/hanzo/iam'" in text
     assert "Waiting for the tunnel: " in text
     assert max(map(len, (line for line in text.splitlines() if not line.startswith("|")))) < 400
 
