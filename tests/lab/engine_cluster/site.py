@@ -36,6 +36,7 @@ TEXT = with_callers(WITH_RIGHTS)
 NAMESPACE = "shop"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 PODS = f"{CORE}/pods"
+_SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
 CONFIG_MAP = f"{CORE}/configmaps/{POLICIES}"
 ACCOUNT = f"{CORE}/serviceaccounts/engine"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
@@ -160,6 +161,7 @@ def furnished(plane: ControlPlane, folder: Path) -> Iterator[Site]:
     service = service_manifest(evaluator())
     service["spec"]["clusterIP"] = CLUSTER_IP
     api.apply(f"{CORE}/services/engine", service)
+    api.apply(f"{_SLICES}/engine", _endpoints(service))
     folder.mkdir()
     (folder / "ca.crt").write_bytes(_authority(plane.kubeconfig))
     site.token()
@@ -169,6 +171,23 @@ def furnished(plane: ControlPlane, folder: Path) -> Iterator[Site]:
         for process in site.restarted:
             process.kill()
             process.wait()
+
+
+def _endpoints(service: Json) -> Json:
+    """Where the API server finds the evaluator, for which no pod is there."""
+    ports = [
+        {"name": port["name"], "port": port["port"], "protocol": "TCP"}
+        for port in service["spec"]["ports"]
+    ]
+    metadata = {"name": "engine", "labels": {"kubernetes.io/service-name": "engine"}}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": metadata,
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [CLUSTER_IP], "conditions": {"ready": True}}],
+        "ports": ports,
+    }
 
 
 def _authority(kubeconfig: Path) -> bytes:
