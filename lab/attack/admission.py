@@ -38,10 +38,17 @@ def admission(scene: Scene) -> Iterator[Attempt]:
 
 
 def _pairs(scene: Scene) -> Iterator[tuple[Service, Service]]:
-    """An enforced service of each namespace, and another one there that has a pod."""
+    """An enforced service of each namespace, and another one there that has a pod.
+
+    None of the mesh's own: their pods must start while nobody injects, so the webhook leaves them.
+    """
+    infrastructure = scene.effective.mesh.infrastructure
+    own = {infrastructure.evaluator, infrastructure.gateway}
     seen: set[str] = set()
     for target in scene.targets:
         service = target.service
+        if service.name in own:
+            continue
         others = (
             s for s in scene.services if s.namespace == service.namespace and s is not service
         )

@@ -102,7 +102,7 @@ def _after_greeting(scene: Scene, target: Target, position: Position) -> Iterato
         _unlisted(position),
         garbled=True,
     )
-    asked = question(target) | {"mode": "line", "greeted": True, "tls": offered(target)}
+    asked = _asked(target) | {"tls": offered(target)}
     yield against(attack, target, Dial(position.pod, asked, f"{STOLEN}/{stranger.name}"))
 
 
@@ -168,8 +168,17 @@ def _elsewhere(scene: Scene, target: Target) -> Iterator[Attempt]:
     ):
         if position is not None:
             name = f"a stolen SVID of a declared client, from {what}"
-            defence = (NETWORK_POLICY, _ANOTHERS)
-            yield _attempt(target, position, _Trick(name, stolen, defence, offered(target)))
+            attack = Attack(name, Family.IDENTITY, (NETWORK_POLICY, _ANOTHERS), garbled=True)
+            asked = _asked(target) | {"tls": offered(target)}
+            yield against(attack, target, Dial(position.pod, asked, stolen))
+
+
+def _asked(target: Target) -> Json:
+    """A question that is to get no answer; a greeting, which comes before it, is none."""
+    asked = question(target)
+    if target.protocol is not Protocol.TCP:
+        return asked
+    return asked | {"mode": "line", "greeted": True}
 
 
 def _from_the_node(scene: Scene, target: Target) -> Iterator[Attempt]:

@@ -131,7 +131,9 @@ def _other_names(scene: Scene, target: Target) -> Iterator[Attempt]:
 
 def _other_ports(scene: Scene, target: Target) -> Iterator[Attempt]:
     """What no rule declares, from a client that a rule lets in elsewhere."""
-    position = scene.client(target) or scene.stranger(target)
+    position = scene.client(target)
+    if position is None or _collects_metrics(scene, position):
+        position = scene.stranger(target)
     if position is None:
         return
     for name, asked in _questions_elsewhere(target):
@@ -144,6 +146,12 @@ def _other_ports(scene: Scene, target: Target) -> Iterator[Attempt]:
         (NETWORK_POLICY, Stop(None, _no_plaintext(target).layers)),
     )
     yield against(sidecar, target, Dial(position.pod, own))
+
+
+def _collects_metrics(scene: Scene, position: Position) -> bool:
+    """Whether a position is that of who may ask every sidecar for its metrics."""
+    metrics = scene.effective.mesh.infrastructure.metrics
+    return position.service is not None and position.service.name == metrics
 
 
 def _questions_elsewhere(target: Target) -> Iterator[tuple[str, Json]]:

@@ -84,13 +84,20 @@ def _with_socket(manifest: Json) -> Json:
 
 
 def inside_alias(target: Target) -> Json:
-    """A Service of another name in the target's namespace, which selects its pods."""
+    """A Service of another name in the target's namespace, which selects its pod."""
     service = target.service
     name = f"zt-attack-{service.name}-{target.port}"
     ports = [{"port": ALIAS_PORT, "targetPort": target.port, "protocol": "TCP"}]
     return _service(name, service.namespace) | {
-        "spec": {"selector": service.labels, "ports": ports}
+        "spec": {"selector": service.labels | _replica(target), "ports": ports}
     }
+
+
+def _replica(target: Target) -> dict[str, str]:
+    """By which label a replica of a StatefulSet is told from the others, which nobody watches."""
+    name = target.place.pod.rpartition("/")[2]
+    is_numbered = name.removeprefix(f"{target.service.name}-").isdecimal()
+    return {"statefulset.kubernetes.io/pod-name": name} if is_numbered else {}
 
 
 def outside_alias(target: Target) -> tuple[Json, Json]:

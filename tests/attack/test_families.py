@@ -123,7 +123,9 @@ def test_the_attackers_pods_are_outside_but_one() -> None:
 def test_services_of_other_names_lead_to_the_target() -> None:
     postgres = target("postgres:5432")
     inside = inside_alias(postgres)
-    assert inside["spec"]["selector"] == postgres.service.labels
+    # The very pod that is watched, and no other replica.
+    replica = {"statefulset.kubernetes.io/pod-name": postgres.place.pod.rpartition("/")[2]}
+    assert inside["spec"]["selector"] == postgres.service.labels | replica
     assert inside["spec"]["ports"][0]["targetPort"] == 5432
     service, addresses = outside_alias(postgres)
     assert "selector" not in service["spec"]
