@@ -63,16 +63,10 @@ def _cluster(lab: Lab, name: str, found: Callers) -> Cluster:
 
 def report(rotated: Rotated) -> dict[str, Any]:
     """For programs."""
-    seen = rotated.tally
     return {
         "held": not rotated.surprises,
         "stages": [asdict(stage) for stage in rotated.stages],
-        "opened": seen.opened,
-        "failed": len(seen.failed),
-        "asked": seen.asked,
-        "cut": len(seen.cut),
-        "disallowed": seen.tried,
-        "passed": seen.passed,
+        **rotated.tally.counts,
         "surprises": list(rotated.surprises),
     }
 

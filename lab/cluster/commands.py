@@ -15,7 +15,7 @@ from lab.cluster import controlplane
 from lab.cluster.model import LabError
 from lab.cluster.status import plane_json, show_status, status_json
 from lab.cluster.status import status as status_of
-from lab.commands import FAILED, as_json_option, one_sentence
+from lab.commands import FAILED, as_json_option, one_sentence, state_option, teller
 from lab.faults.commands import change, faults, rotate
 from lab.mesh.policies import read
 from lab.scan.commands import scan
@@ -25,14 +25,6 @@ from lab.up.run import Options, bring_up
 from lab.verify.commands import verify
 from zt.model import Cluster
 from zt.nearest import did_you_mean
-
-_state = click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".zt/lab"),
-    show_default=True,
-    help="Folder of the running lab: kubeconfigs, keys, data, logs.",
-)
 
 
 @click.group()
@@ -71,7 +63,7 @@ def lab() -> None:
     is_flag=True,
     help="With a KMS, and a WireGuard tunnel between the clusters' gateways.",
 )
-@_state
+@state_option
 @click.option(
     "--policies",
     type=click.Path(path_type=Path, exists=True),
@@ -101,11 +93,7 @@ def up(  # noqa: PLR0913 - an option each
     """  # noqa: D301
     if names and not control_plane:
         raise LabError("--cluster goes with --control-plane: a whole lab has all clusters")
-    started, console = time.monotonic(), Console(stderr=as_json)
-
-    def report(step: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {step}", highlight=False)
-
+    started, console, report = time.monotonic(), Console(stderr=as_json), teller(as_json=as_json)
     if control_plane:
         planes = controlplane.up(state, _chosen(read(policies).mesh.clusters, names), report)
     else:
@@ -120,7 +108,7 @@ def up(  # noqa: PLR0913 - an option each
 
 
 @lab.command()
-@_state
+@state_option
 @as_json_option
 @one_sentence
 def status(*, state: Path, as_json: bool) -> None:
@@ -140,7 +128,7 @@ def status(*, state: Path, as_json: bool) -> None:
 
 
 @lab.command()
-@_state
+@state_option
 @as_json_option
 @one_sentence
 def down(*, state: Path, as_json: bool) -> None:

@@ -116,16 +116,10 @@ def look(site: Site, certificates: Certificates) -> None:
 
 def as_json(found: Rotation) -> dict[str, Any]:
     """The figures for programs."""
-    seen = found.tally
     return {
         "held": not found.surprises,
         "minutes": found.minutes,
-        "opened": seen.opened,
-        "failed": len(seen.failed),
-        "asked": seen.asked,
-        "cut": len(seen.cut),
-        "disallowed": seen.tried,
-        "passed": seen.passed,
+        **found.tally.counts,
         "pods": len(found.certificates.seen),
         "svid_rotations": found.svids,
         "ca_rotations": found.cas,

@@ -139,6 +139,18 @@ class Tally:
     acknowledged: Mapping[Edge, int]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many of each, for programs."""
+        return {
+            "opened": self.opened,
+            "failed": len(self.failed),
+            "asked": self.asked,
+            "cut": len(self.cut),
+            "disallowed": self.tried,
+            "passed": self.passed,
+        }
+
+    @property
     def outage(self) -> float:
         """Seconds from when the first failure began to when the last one ended; 0 without any."""
         found = (*self.failed, *self.cut)

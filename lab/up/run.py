@@ -76,9 +76,9 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     report("laying the lab's own policies over the product's")
     lay(options.policies, layout.policies, short=options.short)
     lab = _Lab(layout, planes, read(layout.policies), report, options.tunnel)
-    nodes = nodes_of(layout, controlplane.clusters_in(layout))
-    import_all(built, [node.containerd for node in nodes], report)
-    for cluster in controlplane.clusters_in(layout):
+    clusters = controlplane.clusters_in(layout)
+    import_all(built, [node.containerd for node in nodes_of(layout, clusters)], report)
+    for cluster in clusters:
         dns.install(lab.api(cluster.name), cluster)
         apply_all(lab.api(cluster.name), namespaces(lab.policy, cluster.name))
     _install(lab)

@@ -59,9 +59,8 @@ def stacks(layout: Layout) -> Iterator[Stacks]:
 
 def _over(layout: Layout, cluster: str) -> Mapping[str, Any]:
     """What is laid over the stack's own configuration: where this lab is."""
-    adopt = {"kubeconfig": str(layout.kubeconfig(cluster)), "context": None}
     return {
-        "kubernetes": {"adopt": adopt, "create": None},
+        "kubernetes": {"adopt": {"kubeconfig": str(layout.kubeconfig(cluster))}},
         "policies": str(layout.policies),
         "audit": _AT_HOME,
         "gateway": configured(layout, cluster) or None,
