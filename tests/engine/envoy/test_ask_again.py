@@ -2,30 +2,41 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.engine.envoy.conftest import Evaluator
-from tests.engine.envoy.proxy import client_context, echo, echoed, envoy
-from tests.engine.envoy.relay import relay
+from tests.engine.envoy.proxy import Proxy, client_context, echo, echoed, envoy
+from tests.engine.envoy.relay import Relay, relay
 from tests.engine.samples import ENGINE, WEB, Authority, Desk, eventually
 from zt.compile.envoy.resources import ASK_AGAIN, KEEPALIVE
 
 pytestmark = pytest.mark.anyio
 
 
+@asynccontextmanager
+async def relayed(
+    desk: Desk, evaluator: Evaluator, authority: Authority, folder: Path
+) -> AsyncIterator[tuple[Relay, Proxy]]:
+    """An Envoy before a service, which reaches the evaluator by a relay."""
+    authority.write(folder / "svid", ENGINE)
+    async with (
+        evaluator(desk, folder / "svid") as target,
+        relay(target) as before,
+        echo() as service,
+        envoy(folder / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
+    ):
+        yield before, proxy
+
+
 async def test_a_question_that_meets_a_dead_evaluator_is_asked_again(
     desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:
-    authority.write(tmp_path / "svid", ENGINE)
     web = client_context(tmp_path, authority, WEB)
-    async with (
-        evaluator(desk, tmp_path / "svid") as target,
-        relay(target) as before,
-        echo() as service,
-        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
-    ):
+    async with relayed(desk, evaluator, authority, tmp_path) as (before, proxy):
         before.dead = ASK_AGAIN["num_retries"]  # type: ignore[assignment]
         assert await echoed(proxy.tcp, web) == b"x"
         for _ in range(3):
@@ -38,14 +49,8 @@ async def test_a_question_that_meets_a_dead_evaluator_is_asked_again(
 async def test_a_question_that_is_answered_slowly_is_asked_once(
     desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:
-    authority.write(tmp_path / "svid", ENGINE)
     web = client_context(tmp_path, authority, WEB)
-    async with (
-        evaluator(desk, tmp_path / "svid") as target,
-        relay(target) as before,
-        echo() as service,
-        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
-    ):
+    async with relayed(desk, evaluator, authority, tmp_path) as (before, proxy):
         assert await echoed(proxy.tcp, web) == b"x"
         before.slow = 0.3
         assert await echoed(proxy.tcp, web) == b"x"
@@ -57,15 +62,9 @@ async def test_an_evaluator_that_falls_silent_is_given_up(
     desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
 ) -> None:
     """As one does whose node died: nothing says that its connections have ended."""
-    authority.write(tmp_path / "svid", ENGINE)
     web = client_context(tmp_path, authority, WEB)
     patience = sum(float(KEEPALIVE[part].removesuffix("s")) for part in ("interval", "timeout"))
-    async with (
-        evaluator(desk, tmp_path / "svid") as target,
-        relay(target) as before,
-        echo() as service,
-        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
-    ):
+    async with relayed(desk, evaluator, authority, tmp_path) as (before, proxy):
         assert await echoed(proxy.tcp, web) == b"x"
         before.silent = True
         began = time.monotonic()
@@ -82,14 +81,8 @@ async def test_a_refusal_is_reported_also_if_no_evaluator_takes_it_at_once(
     desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path, how: str
 ) -> None:
     """Each thread of Envoy's connects with its first refusal, all at once where many refuse."""
-    authority.write(tmp_path / "svid", ENGINE)
     nobody = client_context(tmp_path, authority, None)
-    async with (
-        evaluator(desk, tmp_path / "svid") as target,
-        relay(target) as before,
-        echo() as service,
-        envoy(tmp_path / "envoy", authority, f"127.0.0.1:{before.port}", service) as proxy,
-    ):
+    async with relayed(desk, evaluator, authority, tmp_path) as (before, proxy):
         before.dead = 5 if how == "dead" else 0
         before.silent = how == "silent"
         for _ in range(3):
