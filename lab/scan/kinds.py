@@ -151,7 +151,8 @@ _PKCS8 = re.compile(
 )
 _SEC1 = re.compile(rb"\x30" + _LENGTH + rb"\x02\x01\x01\x04[\x1c-\x42]", re.DOTALL)
 _PKCS1 = re.compile(rb"\x30" + _LENGTH + rb"\x02\x01\x00\x02[\x40-\x7f\x81\x82]", re.DOTALL)
-_OPENSSH = b"openssh-key-v1\0"
+# The name of a cipher follows (openssh's PROTOCOL.key); the magic alone is no key.
+_OPENSSH = re.compile(rb"openssh-key-v1\0\0\0\0[\x04-\x40][a-z0-9@.-]{4}")
 _OCTET_STRING = 0x04
 
 
@@ -171,8 +172,8 @@ def in_bytes(data: bytes) -> Iterator[tuple[str, int]]:
             yield DER, match.start()
     for pattern in (_SEC1, _PKCS1):
         yield from ((DER, match.start()) for match in pattern.finditer(data))
-    if _OPENSSH in data:
-        yield "private key of OpenSSH", data.index(_OPENSSH)
+    for match in _OPENSSH.finditer(data):
+        yield "private key of OpenSSH", match.start()
 
 
 def _unpadded(text: str) -> bytes:

@@ -95,6 +95,7 @@ def _public() -> list[bytes]:
         b"# PrivateKey is not here: the gateway sets it by file, from KMS.",
         b"join_token: f2fc9465, uid: f2fc9465-f0fe-4dff-8b43-e8379daf68a5",
         b"spec.serviceAccountName.hvs.short s.metadata.annotations",
+        b"openssh-key-v1\0",
     ]
 
 
