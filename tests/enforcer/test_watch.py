@@ -2,9 +2,9 @@
 
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import pytest
 
@@ -12,6 +12,7 @@ from lab.cluster.client import Client
 from lab.enforcer import watch
 from lab.enforcer.watch import PODS, Collection, Watched, WatchError, follow
 from tests.engine.kubernetes.apiserver import Cluster, Write, event, pod, serving
+from tests.waiting import eventually, running
 
 
 def nothing() -> None:
@@ -32,41 +33,9 @@ def names(collection: Collection) -> set[str] | None:
     return None if found is None else {item["metadata"]["name"] for item in found}
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-class Ended(BaseException):
-    """Ends a program that runs for ever."""
-
-
-@contextmanager
-def following(collection: Collection) -> Iterator[list[float]]:
+def following(collection: Collection) -> AbstractContextManager[list[float]]:
     """A collection that is followed in a thread; yields the pauses that were made."""
-    pauses: list[float] = []
-    ended = threading.Event()
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if ended.wait(0.02):
-            raise Ended
-
-    def run() -> None:
-        try:
-            follow(collection, sleep)
-        except Ended:
-            return
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield pauses
-    finally:
-        ended.set()
-        thread.join(0.01)
+    return running(partial(follow, collection))
 
 
 def changes(write: Write) -> None:

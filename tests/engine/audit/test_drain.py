@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -23,6 +22,7 @@ from tests.engine.audit import trails
 from tests.engine.audit.spools import settled
 from tests.engine.audit.trails import Trail, an_outcome, as_writer, draining, status
 from tests.engine.conftest import Database
+from tests.waiting import eventually
 from zt.decide import Verdict
 
 SEGMENT = 1 << 16
@@ -83,13 +83,6 @@ def append(
             break
         made.append((sequence, at, index, outcome))
     return made
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_all_that_is_appended_comes_into_the_trail(

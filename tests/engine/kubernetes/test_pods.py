@@ -3,8 +3,9 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from engine.kubernetes.client import Kubernetes, KubernetesError
 from engine.kubernetes.pods import Table, Watch, follow
 from engine.locate import live_sign, parse_locations
 from tests.engine.kubernetes.apiserver import Cluster, Write, event, pod, serving, status
+from tests.waiting import eventually, running
 
 Json = dict[str, Any]
 SPIFFE = "spiffe://hanzo.ai/east/shop/"
@@ -35,45 +37,9 @@ def names(path: Path) -> dict[str, str]:
     return {str(address): place.pod for address, place in found.by_address.items()}
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-class Ended(BaseException):
-    """Ends a program that runs for ever."""
-
-
-@contextmanager
-def following(api: Kubernetes, path: Path) -> Iterator[list[float]]:
+def following(api: Kubernetes, path: Path) -> AbstractContextManager[list[float]]:
     """The program, in a thread; yields the pauses that it made."""
-    pauses: list[float] = []
-    ended = threading.Event()
-
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if ended.wait(0.02):
-            raise Ended
-
-    def run() -> None:
-        try:
-            follow(Watch(api, table(path), debounce=0.05), pause)
-        except Ended:
-            return
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield pauses
-    finally:
-        ended.set()
-        yield_to(thread)
-
-
-def yield_to(thread: threading.Thread) -> None:
-    thread.join(0.01)
+    return running(partial(follow, Watch(api, table(path), debounce=0.05)))
 
 
 def test_a_pod_is_known_by_its_addresses(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """The evaluator's SVID as its agent gives it, withholds it, and comes back."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from engine.spire.status import read_problem
 from engine.tls import SvidFiles
 from tests.engine.samples import ENGINE, WEB, Authority
 from tests.engine.spire.workload_api import Agent, der_of, given, serving
+from tests.waiting import eventually
 
 
 class Ended(BaseException):
@@ -68,13 +68,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
         ended.set()
         thread.join(15)
         assert not thread.is_alive()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_each_svid_that_comes_is_taken(site: Site, authority: Authority) -> None:

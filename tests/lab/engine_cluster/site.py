@@ -6,8 +6,7 @@ import base64
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from lab.cluster.model import ControlPlane
 from lab.cluster.network import entered
 from tests.engine.http.serving import WITH_RIGHTS
 from tests.engine.samples import POLICY, TODAY, policy, with_callers
+from tests.waiting import eventually
 from zt.effective import effective
 from zt.facts import Facts, facts_of
 from zt.model import Service
@@ -48,7 +48,6 @@ _RIGHTS = {
 }
 # What the Service has, and the namespace of the control plane answers for: there is no kube-proxy.
 CLUSTER_IP = "10.1.0.50"
-_PATIENCE = 40.0
 
 
 def facts(text: str = POLICY) -> Facts:
@@ -214,13 +213,6 @@ def bundle_of(api: Client, name: str) -> bytes:
     """What API servers know our webhook by."""
     (found,) = api.get(f"{HOOKS}/{name}")["webhooks"]
     return base64.b64decode(found["clientConfig"].get("caBundle") or "")
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def as_in_a_pod(site: Site, command: list[str], settings: Mapping[str, str]) -> list[str]:

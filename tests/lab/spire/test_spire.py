@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from lab.tools.build import tool
 from tests.components.spire.cases import bundle_of, facts_of
 from tests.lab.spire.site import SERVER_DNS, Site
+from tests.waiting import eventually
 from zt.compile.spire import API_VERSION
 
 Json = dict[str, Any]
@@ -24,13 +24,6 @@ EVALUATOR = "zt-policy-engine"
 
 def spiffe(namespace: str, account: str) -> str:
     return f"spiffe://{FACTS.trust_domain}/{CLUSTER}/{namespace}/{account}"
-
-
-def eventually(is_so: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.2)
 
 
 def identities(site: Site, server: int = 0) -> dict[str, list[Json]]:

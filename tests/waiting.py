@@ -1,0 +1,53 @@
+"""Waiting in tests: for what comes to hold, and for programs that run for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_SHORT = 0.02
+
+
+def eventually(holds: Callable[[], object], patience: float = 60.0, pause: float = _SHORT) -> float:
+    """Wait until something holds; returns how long it took, in seconds.
+
+    Raises:
+        AssertionError: if it does not within so many seconds.
+    """
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < patience, f"it did not come to hold in {patience:.0f} s"
+        time.sleep(pause)
+    return time.monotonic() - begun
+
+
+class _EndedError(BaseException):
+    """Ends a program that runs for ever; nothing in it takes it for an error of its own."""
+
+
+@contextmanager
+def running(program: Callable[[Callable[[float], None]], object]) -> Iterator[list[float]]:
+    """A program that takes a ``sleep``, in a thread; yields the pauses that it asked for."""
+    pauses: list[float] = []
+    ended = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if ended.wait(_SHORT):
+            raise _EndedError
+
+    def run() -> None:
+        try:
+            program(sleep)
+        except _EndedError:
+            return
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield pauses
+    finally:
+        ended.set()
+        thread.join(0.01)
