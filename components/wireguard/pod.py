@@ -20,6 +20,8 @@ METRICS = 9586
 PEERS_FILE = "peers.json"
 _PEERS = "/etc/zt/wireguard"
 _KEYS = "/run/zt/wireguard"
+# Of the secret (gateway.tunnel.store.BOOK).
+_FIELDS = ("book",)
 _SOCKETS = "/var/run/wireguard"
 _TUN = "/dev/net/tun"
 # Kubernetes gives an added capability to root alone. This root has NET_ADMIN and nothing else: it
@@ -42,6 +44,7 @@ def pod_template(
         volume="keys",
         folder=_KEYS,
         user=_USER,
+        fields=_FIELDS,
         optional=True,
     )
     return {

@@ -147,10 +147,10 @@ class Vault:
         fresh = self._come_in(trouble)
         try:
             return _translated(trouble, lambda: call(self._client.secrets.kv.v2))
-        except ForbiddenError:
+        except ForbiddenError as error:
             # The token may have been revoked; one that is new is not forbidden for its age.
             if fresh:
-                raise
+                raise self._forbidden(error) from None
             self._client = None
             return self._once(what, call)
 
@@ -171,14 +171,19 @@ class Vault:
         way = f"/v1/auth/{self.access.mount}/login"
         try:
             answer = _translated(trouble, lambda: self._client.login(way, json=given))
-        except (MalformedError, MissingError) as error:
+        except (ForbiddenError, MalformedError, MissingError) as error:
             self._client = None
-            raise ForbiddenError(f"{error} (role {self.access.role})") from None
+            raise self._forbidden(error) from None
         except KeyStoreError:
             self._client = None
             raise
         self._good_for(float(_inside(answer, "auth", "lease_duration")))
         return True
+
+    def _forbidden(self, error: KeyStoreError) -> ForbiddenError:
+        """Who asks may not; said with the role, which is where an administrator looks."""
+        role = "" if self.access.mount == _TOKEN else f" (role {self.access.role})"
+        return ForbiddenError(f"{error}{role}")
 
     def _renewed(self) -> bool:
         try:

@@ -16,6 +16,7 @@ from components.keys import AUDIENCE, key_arguments
 from components.settings import Gateway, KeySource, StackSettings
 from components.wireguard import Wireguard, findings, is_wanted
 from gateway.fetch import parser as fetch_parser
+from gateway.tunnel.store import BOOK
 from tests.components.registered import Run, run
 from tests.components.stack_settings import lab_settings
 from zt.bundle import Bundle
@@ -167,9 +168,12 @@ def test_what_the_key_step_is_told_are_references(made: dict[str, Json]) -> None
         "--token-file",
         "--auth",
         "--into",
+        "--field",
         "--optional",
     ]
-    assert fetch_parser().parse_args(container["args"]).path == KEYS.path
+    given = fetch_parser().parse_args(container["args"])
+    # Whoever starts without it would make another key, which no peer knows.
+    assert (given.path, given.field) == (KEYS.path, [BOOK])
 
 
 def test_how_to_come_in_to_kms_is_the_stacks_to_say() -> None:

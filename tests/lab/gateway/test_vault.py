@@ -22,6 +22,7 @@ from gateway.keys import (
 from lab.cluster.certificates import authority
 from lab.kms.server import open_up, seal
 from lab.kms.setup import token_for
+from lab.kms.trouble import forbidden, lacking
 from tests.lab.gateway.conftest import CLUSTER, GATEWAY, Site, signed, site_in
 
 # The first test may have to build Vault.
@@ -64,11 +65,11 @@ def test_facts_are_read_by_who_may_not_read_the_key(site: Site, path: str) -> No
 
 def test_a_gateway_has_its_own_key_and_no_other(site: Site) -> None:
     store = site.store()
-    for forbidden in ("lux-k8s", f"{CLUSTER}/deeper"):
+    for other in ("lux-k8s", f"{CLUSTER}/deeper"):
         with pytest.raises(ForbiddenError, match="permission denied"):
-            store.read(forbidden)
+            store.read(other)
         with pytest.raises(ForbiddenError):
-            store.write(forbidden, {"book": KEY})
+            store.write(other, {"book": KEY})
     # Nor does it come in as another, or read elsewhere with what it got.
     with pytest.raises(ForbiddenError):
         site.store("zt-root-ca").read(f"spire/{CLUSTER}")
@@ -99,6 +100,25 @@ def test_spire_reads_its_authority_and_writes_nothing(site: Site) -> None:
 def test_who_is_not_the_gateway_does_not_come_in(site: Site, account: str, audience: str) -> None:
     with pytest.raises(ForbiddenError, match="role zt-wireguard"):
         site.store(token=site.token(account, audience)).read(CLUSTER)
+
+
+def test_rights_that_were_taken_away_are_told_with_the_role(site: Site, path: str) -> None:
+    store = site.store()
+    store.write(path, {"book": "one"})
+    with forbidden(site.kms, f"zt-wireguard-{CLUSTER}"):
+        # Also who is inside already may no more.
+        for asking in (store, site.store()):
+            with pytest.raises(ForbiddenError, match=r"permission denied.*\(role zt-wireguard\)$"):
+                asking.read(path)
+    assert store.read(path) == {"book": "one"}
+
+
+def test_a_field_that_was_taken_away_comes_back(site: Site, path: str) -> None:
+    store = site.store()
+    store.write(path, {"book": KEY, "publicKey": "p"})
+    with lacking(site.kms, "zt-wireguard", path, "book"):
+        assert store.read(path) == {"publicKey": "p"}
+    assert store.read(path) == {"book": KEY, "publicKey": "p"}
 
 
 def test_a_token_that_another_cluster_signed_does_not_come_in(site: Site) -> None:
