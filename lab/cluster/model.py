@@ -107,6 +107,11 @@ class Layout:
         return self.root / "kms"
 
     @property
+    def pod_logs(self) -> Path:
+        """What containers wrote, also those that are gone: by node, pod and container."""
+        return self.run.logs / "pods"
+
+    @property
     def failures(self) -> Path:
         """Where what is known of a failure is gathered; it outlives the lab."""
         return self.root / "failures"

@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from lab.cluster import network
@@ -20,8 +21,12 @@ from lab.cluster.model import Cluster, Layout, clusters_of, plain
 from lab.mesh.processes import Children, Identity, MeshError, is_alive
 from lab.mesh.telling import tell, tell_ready
 from lab.nodes import cgroups
+from lab.nodes.logs import Keeper
+from lab.nodes.model import nodes_of
 
 _PAUSE = 0.2
+# Logs are looked at every so many pauses.
+_LOGS = 10
 
 
 class _EndedError(Exception):
@@ -81,14 +86,23 @@ def _keep(
     owner: Identity | None,
     ended: threading.Event,
 ) -> None:
-    """Note who dies, and start them again when asked; until the owner dies or the end is wanted."""
+    """Note who dies, keep what pods write, and start again what has died when asked.
+
+    Until the owner dies or the end is wanted.
+    """
     again = threading.Event()
     signal.signal(signal.SIGHUP, lambda *_: again.set())
+    logs, looks = Keeper(layout.pod_logs, nodes_of(layout, clusters)), 0
     while not ended.wait(_PAUSE) and (owner is None or is_alive(owner)):
         if again.is_set():
             again.clear()
             revive(children, layout, clusters)
         children.mourn()
+        looks += 1
+        if looks % _LOGS == 0:
+            # A disk that is full is no reason to end a lab.
+            with suppress(OSError):
+                logs.look()
 
 
 if __name__ == "__main__":
