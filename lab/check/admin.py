@@ -45,7 +45,16 @@ def asked(process: int, name: str, path: str) -> bytes:
         OSError: if it can't be reached.
     """
     # The root of a container, as /proc shows it, needs no entering.
-    where = f"/proc/{process}/root{SIDECAR_RUN}/admin.sock"
+    return told(f"/proc/{process}/root{SIDECAR_RUN}/admin.sock", name, path)
+
+
+def told(where: str, name: str, path: str) -> bytes:
+    """What the Envoy says whose admin interface is a socket.
+
+    Raises:
+        LabError: if it refuses.
+        OSError: if it can't be reached.
+    """
     with closing(_Connection(where)) as connection:
         try:
             connection.request("GET", path)

@@ -121,7 +121,7 @@ def verify(*, state: Path, as_json: bool) -> None:
 @as_json_option
 @one_sentence
 def status(*, state: Path, as_json: bool) -> None:
-    """Show processes, certificates with the time that they have left, and decisions a second.
+    """Show processes, sidecars with their certificates and TLS groups, and decisions a second.
 
     \b
     Exit code 1 if a process has died.

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lab.check.groups import named
 from lab.mesh.addresses import key
 from lab.mesh.attacks import Result
 from lab.mesh.model import Mesh
@@ -142,9 +143,13 @@ def status_json(status: Status) -> dict[str, Any]:
         "well": status.is_well,
         "decisions_per_second": round(status.decisions, 1),
         "processes": list(map(process_json, status.processes)),
-        "certificates": [
-            {"service": item.service, "seconds_left": round(item.left, 1)}
-            for item in status.certificates
+        "sidecars": [
+            {
+                "service": item.service,
+                "seconds_left": round(item.left, 1),
+                "tls_groups": dict(item.groups),
+            }
+            for item in status.sidecars
         ],
     }
 
@@ -173,8 +178,8 @@ def process_table(processes: Iterable[Process]) -> Table:
 
 def show_status(console: Console, status: Status) -> None:
     """Print a status."""
-    certificates = Table("certificate of", "time left", box=box.SIMPLE)
-    for certificate in status.certificates:
-        certificates.add_row(certificate.service, f"{certificate.left:.0f} s")
-    console.print(process_table(status.processes), certificates)
+    sidecars = Table("sidecar of", "certificate has left", "TLS groups", box=box.SIMPLE)
+    for sidecar in status.sidecars:
+        sidecars.add_row(sidecar.service, f"{sidecar.left:.0f} s", named(sidecar.groups))
+    console.print(process_table(status.processes), sidecars)
     console.print(f"{status.decisions:.1f} decisions a second")

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from cryptography import x509
 
+from lab.check.admin import told
+from lab.check.groups import COUNTERS, Groups, groups_in
 from lab.mesh.addresses import key
 from lab.mesh.authority import SVID
 from lab.mesh.folders import Folders, published
 from lab.mesh.model import Mesh
-from lab.mesh.processes import Identity, Recorded, State, is_alive
+from lab.mesh.processes import Identity, MeshError, Recorded, State, is_alive
+from zt.model import Service
 
 _SAMPLE = 1.0
 _DECISIONS = re.compile(rb"^zt_evaluation_duration_seconds_count (\S+)$", re.MULTILINE)
@@ -35,11 +38,12 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """A service's SVID and the seconds that it has left."""
+class Sidecar:
+    """A service's sidecar: the seconds that its SVID has left, and the groups of its handshakes."""
 
     service: str
     left: float
+    groups: Groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Status:
     """All of it; ``decisions`` are those a second, over all evaluators that answer."""
 
     processes: tuple[Process, ...]
-    certificates: tuple[Certificate, ...]
+    sidecars: tuple[Sidecar, ...]
     decisions: float
 
     @property
@@ -62,10 +66,7 @@ def status(state: State, mesh: Mesh) -> Status:
     now = datetime.now(UTC)
     return Status(
         processes=tuple(look_at(item) for item in (*own, *state.processes)),
-        certificates=tuple(
-            Certificate(key(service), _left(mesh.folders, key(service), now))
-            for service in mesh.services
-        ),
+        sidecars=tuple(_sidecar(mesh, service, now) for service in mesh.services),
         decisions=_decisions(state.facts.get("apis", ())),
     )
 
@@ -102,6 +103,20 @@ def _proportional(pid: int) -> int:
 def _uptime(identity: Identity) -> float:
     since_boot = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     return since_boot - identity.started / os.sysconf("SC_CLK_TCK")
+
+
+def _sidecar(mesh: Mesh, service: Service, now: datetime) -> Sidecar:
+    name = key(service)
+    return Sidecar(name, _left(mesh.folders, name, now), _groups(mesh, service))
+
+
+def _groups(mesh: Mesh, service: Service) -> Groups:
+    """None where the sidecar does not answer: that it is dead is said elsewhere."""
+    try:
+        stats = told(str(mesh.placement.admin_socket(service)), key(service), COUNTERS)
+    except (MeshError, OSError):
+        return {}
+    return groups_in(stats.decode())
 
 
 def _left(folders: Folders, service: str, now: datetime) -> float:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,15 +177,45 @@ def test_certificates_rotate_under_traffic_and_no_connection_fails(enforced: Fol
     assert len(versions) >= 4  # one every ten seconds
 
 
-def test_status_tells_of_every_process_and_certificate(enforced: Folders) -> None:
-    result = zt_mesh("status", "--json", "--state", str(enforced.root))
+def status_of(folders: Folders) -> dict[str, Any]:
+    result = zt_mesh("status", "--json", "--state", str(folders.root))
     assert result.returncode == 0, result.stderr
-    status, mesh = json.loads(result.stdout), running(enforced)
+    status: dict[str, Any] = json.loads(result.stdout)
+    return status
+
+
+def test_status_tells_of_every_process_and_certificate(enforced: Folders) -> None:
+    status, mesh = status_of(enforced), running(enforced)
     assert all(item["alive"] and item["memory_mib"] > 0 for item in status["processes"])
     names = {item["name"] for item in status["processes"]}
     assert {"supervisor", "postgres", "evaluator.hanzo-k8s", "sidecar.ci.deploy"} <= names
-    assert {item["service"] for item in status["certificates"]} == set(map(key, mesh.services))
-    assert all(0 < item["seconds_left"] <= SVID_LIFETIME for item in status["certificates"])
+    assert {item["service"] for item in status["sidecars"]} == set(map(key, mesh.services))
+    assert all(0 < item["seconds_left"] <= SVID_LIFETIME for item in status["sidecars"])
+
+
+def test_sidecars_agree_on_the_group_that_the_policy_puts_first(enforced: Folders) -> None:
+    mesh = running(enforced)
+    first, *_ = mesh.effective.mesh.algorithms.key_exchange
+    assert call(mesh, "hanzo-k8s/iam", "hanzo-k8s/postgres", 5432)
+    found = {item["service"]: item["tls_groups"] for item in status_of(enforced)["sidecars"]}
+    assert found["hanzo-k8s/iam"][first] > 0
+    assert found["hanzo-k8s/postgres"][first] > 0
+
+
+def test_a_mesh_that_is_given_one_group_uses_that_one(tmp_path: Path) -> None:
+    policies, folders = tmp_path / "policies", Folders(tmp_path / "mesh")
+    shutil.copytree(POLICIES, policies)
+    text = (policies / "mesh.yaml").read_text()
+    given = re.sub(r"keyExchange: .*", "keyExchange: [X25519]", text)
+    assert given != text
+    (policies / "mesh.yaml").write_text(given)
+    up(folders, Options(policies, "full-zero-trust"), lambda _: None)
+    try:
+        assert call(running(folders), "hanzo-k8s/iam", "hanzo-k8s/postgres", 5432)
+        seen = [item["tls_groups"] for item in status_of(folders)["sidecars"]]
+    finally:
+        stop_mesh(folders)
+    assert {name for groups in seen for name in groups} == {"X25519"}
 
 
 def test_a_second_up_is_refused_and_harms_nothing(enforced: Folders) -> None:
