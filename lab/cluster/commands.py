@@ -20,7 +20,7 @@ from lab.faults.commands import change, faults, rotate
 from lab.mesh.policies import read
 from lab.scan.commands import scan
 from lab.tunnel.commands import tunnel
-from lab.up.picture import show_pods
+from lab.up.picture import show_pods, sidecars_json
 from lab.up.run import Options, bring_up
 from lab.verify.commands import verify
 from zt.model import Cluster
@@ -112,17 +112,20 @@ def up(  # noqa: PLR0913 - an option each
 @as_json_option
 @one_sentence
 def status(*, state: Path, as_json: bool) -> None:
-    """Show control planes, whether they answer, and what their processes take.
+    """Show control planes, whether they answer, what their processes take, and all pods.
 
     \b
+    Of each sidecar: how long its certificate is valid, and the TLS groups that it agreed on.
     Exit code 1 if a process has died or an API server does not answer.
       zt lab status --json
     """  # noqa: D301
     seen = status_of(state)
+    planes = [plane.where for plane in seen.planes if plane.ready and plane.nodes]
     if as_json:
-        click.echo(json.dumps(status_json(seen)))
+        click.echo(json.dumps({**status_json(seen), "sidecars": sidecars_json(planes)}))
     else:
         show_status(Console(), seen)
+        show_pods(Console(), planes)
     if not seen.is_well:
         raise SystemExit(FAILED)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.check.admin import asked
+from lab.check.groups import COUNTERS, Groups, groups_in, named
 from lab.check.svid import SECRETS, chain_in
 from lab.cluster.client import Client, client
 from lab.cluster.model import ControlPlane, LabError
@@ -36,6 +37,14 @@ class PodSeen:
     state: str
     restarts: int
     identity: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """How long the certificate of a sidecar is valid, and the groups of its handshakes."""
+
+    left: timedelta
+    groups: Groups
 
 
 def pods_seen(api: Client, cluster: str) -> tuple[PodSeen, ...]:
@@ -71,11 +80,11 @@ def _state(status: Json) -> str:
     return str(status.get("phase", "unknown")).lower()
 
 
-def picture(cluster: str, pods: Iterable[PodSeen], left: Mapping[str, timedelta]) -> Table:
-    """Pods as a table, those of each node together; ``left`` is what their certificates have."""
+def picture(cluster: str, pods: Iterable[PodSeen], sidecars: Mapping[str, Sidecar]) -> Table:
+    """Pods as a table, those of each node together; ``sidecars`` are by ``<namespace>/<pod>``."""
     table = Table("node", title=cluster, title_justify="left", box=box.SIMPLE)
     table.add_column("pod", overflow="fold")
-    for name in ("address", "state", "identity", "certificate"):
+    for name in ("address", "state", "identity", "certificate", "TLS groups"):
         table.add_column(name)
     before = None
     for pod in pods:
@@ -86,16 +95,19 @@ def picture(cluster: str, pods: Iterable[PodSeen], left: Mapping[str, timedelta]
         identity = "/".join((pod.identity or "").split("/")[-2:])
         name = f"{pod.namespace}/{pod.name}"
         node = pod.node.removeprefix(f"{cluster}-")
-        table.add_row(node, name, pod.address, state, identity, _minutes(left.get(name)))
+        told = _told(sidecars.get(name))
+        table.add_row(node, name, pod.address, state, identity, *told)
     return table
 
 
-def _minutes(left: timedelta | None) -> str:
-    return "" if left is None else f"{left.total_seconds() / 60:.0f} min"
+def _told(sidecar: Sidecar | None) -> tuple[str, str]:
+    if sidecar is None:
+        return "", ""
+    return f"{sidecar.left.total_seconds() / 60:.0f} min", named(sidecar.groups)
 
 
-def certificates_left(api: Client) -> Mapping[str, timedelta]:
-    """How long the certificate is valid that each sidecar holds, by ``<namespace>/<pod>``.
+def sidecars_seen(api: Client) -> Mapping[str, Sidecar]:
+    """What each sidecar says of itself, by ``<namespace>/<pod>``.
 
     Where a sidecar can't be asked now, its pod is left out.
     """
@@ -105,10 +117,28 @@ def certificates_left(api: Client) -> Mapping[str, timedelta]:
             container = pod.containers.get(ENVOY)
             if container is not None:
                 name = f"{pod.namespace}/{pod.name}"
-                dump = asked(process_of(container), name, SECRETS)
-                leaf = chain_in(json.loads(dump))[0]
-                found[name] = leaf.not_valid_after_utc - datetime.now(UTC)
+                found[name] = _sidecar(process_of(container), name)
     return found
+
+
+def _sidecar(process: int, name: str) -> Sidecar:
+    leaf = chain_in(json.loads(asked(process, name, SECRETS)))[0]
+    groups = groups_in(asked(process, name, COUNTERS).decode())
+    return Sidecar(leaf.not_valid_after_utc - datetime.now(UTC), groups)
+
+
+def sidecars_json(planes: Iterable[ControlPlane]) -> list[Json]:
+    """The sidecars of all clusters, for programs."""
+    return [
+        {
+            "cluster": plane.name,
+            "pod": name,
+            "seconds_left": round(sidecar.left.total_seconds()),
+            "tls_groups": dict(sidecar.groups),
+        }
+        for plane in planes
+        for name, sidecar in sorted(sidecars_seen(client(plane.kubeconfig)).items())
+    ]
 
 
 def show_pods(console: Console, planes: Iterable[ControlPlane]) -> None:
@@ -116,4 +146,4 @@ def show_pods(console: Console, planes: Iterable[ControlPlane]) -> None:
     for plane in planes:
         api = client(plane.kubeconfig)
         seen = pods_seen(api, plane.name)
-        console.print(picture(plane.name, seen, certificates_left(api)))
+        console.print(picture(plane.name, seen, sidecars_seen(api)))

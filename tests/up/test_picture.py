@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from rich.console import Console
 
-from lab.up.picture import picture, pods_seen
+from lab.up.picture import Sidecar, picture, pods_seen
 from tests.up.fake import Fake
 from zt.wellknown import IDENTITY
 
@@ -38,10 +38,11 @@ def test_pods_of_a_node_are_shown_together() -> None:
     assert {item.state for item in found} == {"pending"}
 
 
-def test_a_picture_has_each_pod_with_the_time_that_its_certificate_has_left() -> None:
+def test_a_picture_has_each_pod_with_what_its_sidecar_says() -> None:
     seen = pods_seen(Fake({"/api/v1/pods": [POD]}), "hanzo-k8s")
     console = Console(width=120, file=io.StringIO())
-    console.print(picture("hanzo-k8s", seen, {"hanzo/iam-1": timedelta(minutes=58, seconds=10)}))
+    sidecar = Sidecar(timedelta(minutes=58, seconds=10), {"X25519MLKEM768": 4})
+    console.print(picture("hanzo-k8s", seen, {"hanzo/iam-1": sidecar}))
     assert isinstance(console.file, io.StringIO)
     (row,) = (line for line in console.file.getvalue().splitlines() if "iam-1" in line)
     assert row.split() == [
@@ -54,4 +55,5 @@ def test_a_picture_has_each_pod_with_the_time_that_its_certificate_has_left() ->
         "x/y",
         "58",
         "min",
+        "X25519MLKEM768",
     ]
