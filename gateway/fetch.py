@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gateway.keys import KeyStoreError, MissingError, add_arguments, store_of
+from gateway.keys import KeyStore, KeyStoreError, MissingError, add_arguments, store_of
 from gateway.memory import NotInMemoryError, check_memory, write_keys
 
 # Seconds. What comes after is the kubelet's: it starts the container again, ever less often.
@@ -34,7 +34,7 @@ def fetch(given: argparse.Namespace) -> int:
     try:
         # Before the key is anywhere here.
         check_memory(given.into)
-        found = _read(given)
+        found = _read(store_of(given, _PATIENCE), given)
         write_keys(given.into, found)
     except (KeyStoreError, NotInMemoryError, ValueError, OSError) as error:
         sys.stderr.write(f"fetch: {error}\n")
@@ -48,10 +48,12 @@ def keep(given: argparse.Namespace, pause: Callable[[float], None]) -> None:
     """Fetch for ever, with a pause before each time; a reason that lasts is written once."""
     known: Mapping[str, str] = {}
     said = ""
+    # One for all times: what it came in with is renewed, where another would come in anew.
+    store = store_of(given, _PATIENCE)
     while True:
         pause(given.every)
         try:
-            found = _read(given)
+            found = _read(store, given)
             if found != known:
                 write_keys(given.into, found)
                 known = found
@@ -62,9 +64,9 @@ def keep(given: argparse.Namespace, pause: Callable[[float], None]) -> None:
                 sys.stderr.write(f"fetch: {said}\n")
 
 
-def _read(given: argparse.Namespace) -> Mapping[str, str]:
+def _read(store: KeyStore, given: argparse.Namespace) -> Mapping[str, str]:
     try:
-        found = store_of(given, _PATIENCE).read(given.path)
+        found = store.read(given.path)
     except MissingError:
         if given.optional:
             return {}

@@ -8,6 +8,7 @@ from typing import Any
 from components.keys import Delivery, key_container, key_volumes, refresh_container
 from components.settings import DevelopmentAuthority, StackSettings
 from components.spire.names import SERVER_USER
+from zt.model import Lifetimes
 from zt.wellknown import SPIRE_UPSTREAM
 
 Json = dict[str, Any]
@@ -15,8 +16,9 @@ Json = dict[str, Any]
 VOLUME = "upstream"
 # What SPIRE's configuration names, as in the Secret of a development CA.
 _FIELDS = ("tls.crt", "tls.key", "bundle.crt")
-# Seconds. A server reads the files for each CA of its own: far less often than this.
-_EVERY = 600
+# Seconds at most, and so many times in the life of a server's own CA. It reads the files for each
+# of them, at half of the life of the one before: far less often than they are refreshed.
+_EVERY, _TIMES = 600, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,12 @@ class Authority:
     beside: list[Json] = field(default_factory=list)
 
 
-def authority(settings: StackSettings) -> Authority:
+def refresh_seconds(lifetimes: Lifetimes) -> int:
+    """How often KMS is asked for a new issuing CA."""
+    return max(1, min(_EVERY, lifetimes.ca // _TIMES))
+
+
+def authority(settings: StackSettings, lifetimes: Lifetimes) -> Authority:
     """From a Secret in development; else from KMS, and then in memory alone."""
     source = settings.spire.authority
     if isinstance(source, DevelopmentAuthority):
@@ -42,5 +49,5 @@ def authority(settings: StackSettings) -> Authority:
         user=SERVER_USER,
         fields=_FIELDS,
     )
-    again = refresh_container(delivery, _EVERY)
+    again = refresh_container(delivery, refresh_seconds(lifetimes))
     return Authority(key_volumes(delivery), [key_container(delivery)], [again])

@@ -74,7 +74,7 @@ class Spire(pulumi.ComponentResource):
         configuration = server_configuration(bundle, facts)
         maps = self._register(configuration)
         self._register([server.disruption_budget()])
-        pods = server.stateful_set(settings, digest_of(configuration))
+        pods = server.stateful_set(settings, facts.lifetimes, digest_of(configuration))
         running = self._register([pods], [*after, *maps, *database])
         return [*running, *self._register([server.service()])]
 

@@ -23,6 +23,7 @@ from components.spire.names import (
     own,
     pod_metadata,
 )
+from zt.model import Lifetimes
 from zt.wellknown import (
     SERVER_SOCKET,
     SPIRE_HEALTH,
@@ -72,12 +73,12 @@ def disruption_budget() -> Json:
     return pods.disruption_budget(SERVER, SPIRE_NAMESPACE, labels(SERVER))
 
 
-def stateful_set(settings: StackSettings, digest: str) -> Json:
+def stateful_set(settings: StackSettings, lifetimes: Lifetimes, digest: str) -> Json:
     """The pods. ``digest`` is of their configuration: they read it once, so another restarts them.
 
     With a node authority, agents outside Kubernetes are attested too.
     """
-    template = {"metadata": pod_metadata(SERVER, digest), "spec": _pod(settings)}
+    template = {"metadata": pod_metadata(SERVER, digest), "spec": _pod(settings, lifetimes)}
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -93,8 +94,8 @@ def stateful_set(settings: StackSettings, digest: str) -> Json:
     }
 
 
-def _pod(settings: StackSettings) -> Json:
-    issuing = authority(settings)
+def _pod(settings: StackSettings, lifetimes: Lifetimes) -> Json:
+    issuing = authority(settings, lifetimes)
     init = {"initContainers": issuing.first} if issuing.first else {}
     return {
         "serviceAccountName": SERVER,

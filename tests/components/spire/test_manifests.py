@@ -47,7 +47,9 @@ def manifests(settings: StackSettings) -> list[Json]:
 
 
 def pods(settings: StackSettings) -> tuple[Json, Json]:
-    return server.stateful_set(settings, "digest"), agent.daemon_set(settings, "digest")
+    lifetimes = facts_of(settings.cluster).lifetimes
+    servers = server.stateful_set(settings, lifetimes, "digest")
+    return servers, agent.daemon_set(settings, "digest")
 
 
 def pod_of(manifest: Json) -> Json:
@@ -204,6 +206,10 @@ def test_a_key_that_is_new_in_kms_comes_into_a_pod_that_runs() -> None:
     assert same == fetch["args"]
     assert every == "--every=600"
     assert {**refresh, "name": "fetch-keys", "args": same} == fetch
+    # Well before a server makes its next CA, at half of the life of the one that it has.
+    short = replace(facts_of("hanzo-k8s").lifetimes, ca=12 * 60)
+    servers = server.stateful_set(PRODUCTION, short, "digest")
+    assert container(servers, "refresh-keys")["args"][-1] == "--every=12"
     # A development CA is the kubelet's to refresh.
     servers, _ = pods(LAB)
     assert [item["name"] for item in pod_of(servers)["containers"]] == [
@@ -305,7 +311,7 @@ def test_another_configuration_restarts_and_another_registration_does_not() -> N
         hanzo, files=tuple(file for file in hanzo.files if "registrations/iam" not in file.path)
     )
     assert component.digest_of(component.server_configuration(fewer, facts)) == digest
-    template = server.stateful_set(LAB, digest)["spec"]["template"]
+    template = server.stateful_set(LAB, facts.lifetimes, digest)["spec"]["template"]
     assert template["metadata"]["annotations"]["zt.hanzo.ai/configuration"] == digest
 
 
