@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -82,7 +83,9 @@ def ca() -> None:
 )
 @click.option("--root", required=True, help="The root that it is about, such as root-2027.")
 @click.option("--cluster", "clusters", multiple=True, help="These alone; default: all.")
-@click.option("--issuing", default="90d", show_default=True, help="Life of issuing CAs.")
+@click.option(
+    "--issuing", default=duration(plans.ISSUING), show_default=True, help="Life of issuing CAs."
+)
 @click.option(
     "--policies", type=click.Path(path_type=Path), default=Path("policies"), show_default=True
 )
@@ -113,18 +116,9 @@ def plan(  # noqa: PLR0913 - an option each
         lifetime = parse_duration(issuing)
     except ValueError as error:
         raise PlanError(str(error)) from None
-    made = Plan(
-        name=f"{step}-{root}",
-        step=Step(step),
-        trust_domain=mesh.trust_domain,
-        root=root,
-        clusters=clusters or tuple(cluster.name for cluster in mesh.clusters),
-        key_type=mesh.algorithms.key_type,
-        root_lifetime=mesh.lifetimes.root,
-        issuing_lifetime=lifetime,
-        ca=mesh.lifetimes.ca,
-        after=transcript.head(transcript.read(path)),
-    )
+    after = transcript.head(transcript.read(path))
+    whole = plans.plan_of(mesh, Step(step), root, after)
+    made = replace(whole, issuing_lifetime=lifetime, clusters=clusters or whole.clusters)
     text = plans.to_text(plans.from_text(plans.to_text(made)))
     if out is None:
         click.echo(text, nl=False)

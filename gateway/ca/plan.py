@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
-from zt.model import KeyType
+from zt.model import KeyType, Mesh
 from zt.values import duration, parse_duration
 
 API_VERSION = "zt.hanzo.ai/v1"
 KIND = "CeremonyPlan"
+# How long issuing CAs live, in seconds, unless it is said.
+ISSUING = 90 * 86400
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -66,6 +68,22 @@ class Plan:
         """What people confirm: SHA-256 of all of it, hexadecimal."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_of(mesh: Mesh, step: Step, root: str, after: str) -> Plan:
+    """A plan for all clusters of a mesh; ``after`` is the state of the transcript."""
+    return Plan(
+        name=f"{step}-{root}",
+        step=step,
+        trust_domain=mesh.trust_domain,
+        root=root,
+        clusters=tuple(cluster.name for cluster in mesh.clusters),
+        key_type=mesh.algorithms.key_type,
+        root_lifetime=mesh.lifetimes.root,
+        issuing_lifetime=ISSUING,
+        ca=mesh.lifetimes.ca,
+        after=after,
+    )
 
 
 def to_text(plan: Plan) -> str:

@@ -1,13 +1,12 @@
 """Certificates that an attacker has: forged ones, and those that our own CA would never issue.
 
-The latter are signed with the lab's development CA, whose key the API server keeps in a Secret:
-they stand for SVIDs that were valid once, and for what would happen if SPIRE were made to issue
-what the policy does not declare.
+The latter are signed with the cluster's own issuing CA, whose key the lab's KMS has: they stand for
+SVIDs that were valid once, and for what would happen if SPIRE were made to issue what the policy
+does not declare.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,13 +23,12 @@ from lab.attack.identity import (
     OTHER_DOMAIN_OTHER_CA,
     UNDECLARED,
 )
-from lab.cluster.client import Client
 from lab.cluster.model import LabError
+from lab.kms.reach import issuing_ca
+from lab.kms.server import Kms
 from lab.mesh.authority import Authority, authority, issue
-from lab.up.furnish import DEVELOPMENT_CA
 from zt.effective import Effective
 from zt.spiffe import spiffe_id
-from zt.wellknown import SPIRE_NAMESPACE
 
 _LIFETIME = 3600
 _FOREIGN = "attacker.example"
@@ -65,17 +63,10 @@ class Issuer:
         return Material(svid.certificate.decode() + self.chain, svid.key.decode())
 
 
-def development_issuer(api: Client, trust_domain: str) -> Issuer:
-    """The issuing CA of the lab's cluster, below the one root.
-
-    Raises:
-        LabError: if the cluster has none.
-    """
-    secret = api.get(f"/api/v1/namespaces/{SPIRE_NAMESPACE}/secrets/{DEVELOPMENT_CA}")
-    if secret is None:
-        raise LabError(f"there is no Secret {DEVELOPMENT_CA} in {SPIRE_NAMESPACE}")
-    texts = {name: base64.b64decode(text) for name, text in secret["data"].items()}
-    return issuer_of(texts["tls.crt"], texts["tls.key"], trust_domain)
+def own_issuer(kms: Kms, cluster: str, trust_domain: str) -> Issuer:
+    """The issuing CA of a cluster, below the root that signs."""
+    files = issuing_ca(kms, cluster)
+    return issuer_of(files["tls.crt"].encode(), files["tls.key"].encode(), trust_domain)
 
 
 def issuer_of(certificate: bytes, key: bytes, trust_domain: str) -> Issuer:
@@ -86,7 +77,7 @@ def issuer_of(certificate: bytes, key: bytes, trust_domain: str) -> Issuer:
     """
     private = load_pem_private_key(key, None)
     if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise LabError("the development CA has no key of an elliptic curve")
+        raise LabError("the issuing CA has no key of an elliptic curve")
     loaded = x509.load_pem_x509_certificate(certificate)
     return Issuer(Authority(trust_domain, loaded, private), certificate.decode())
 

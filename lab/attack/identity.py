@@ -118,7 +118,8 @@ def _tricks(scene: Scene, target: Target, position: Position) -> Iterator[_Trick
     yield _Trick(
         "an SVID of another trust domain and CA", OTHER_DOMAIN_OTHER_CA, (_UNTRUSTED,), right
     )
-    yield _Trick("an SVID of another trust domain, of our CA", OTHER_DOMAIN, _UNKNOWN, right)
+    # Our CA is none for it: names are constrained, whatever it signs.
+    yield _Trick("an SVID of another trust domain, of our CA", OTHER_DOMAIN, (_UNTRUSTED,), right)
     yield _Trick("an SVID of a service that nobody declares", UNDECLARED, _UNKNOWN, right)
     yield _Trick(
         "an SVID of another cluster's service of a client's name",

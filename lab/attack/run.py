@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from lab.attack.admission import admission
-from lab.attack.certificates import Material, development_issuer, forged
+from lab.attack.certificates import Issuer, Material, forged, own_issuer
 from lab.attack.gateway import gateway
 from lab.attack.identity import AGED, STOLEN, aged, identity
 from lab.attack.layers import REMOVALS, Removal
@@ -29,6 +29,7 @@ from lab.attack.undo import Undo, undoing
 from lab.cluster import controlplane
 from lab.cluster.client import Client, client
 from lab.cluster.model import LabError, Layout
+from lab.kms.reach import near
 from lab.mesh.policies import read, today
 from lab.services import program
 from lab.verify.callers import Caller, callers
@@ -90,6 +91,15 @@ class Attacked:
         return surprises + sum(len(c.dead) + c.unexplained + len(c.problems) for c in self.clusters)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """A cluster to attack, and the CA that it trusts."""
+
+    cluster: str
+    api: Client
+    issuer: Issuer
+
+
 def attack(state: Path, report: Report) -> Attacked:
     """Attack the lab that runs in a folder; what is made or taken away is put back.
 
@@ -101,16 +111,18 @@ def attack(state: Path, report: Report) -> Attacked:
     planes = controlplane.running(state)
     policy = effective(read(layout.policies), today())
     apis = cache(lambda cluster: client(layout.kubeconfig(cluster)))
+    kms, domain = near(layout), policy.mesh.trust_domain
     with undoing(layout.root / "attack.json", apis) as undo:
-        attacked = tuple(
-            _cluster(apis(plane.name), policy, plane.name, undo, report) for plane in planes
+        grounds = (
+            _Ground(plane.name, apis(plane.name), own_issuer(kms, plane.name, domain))
+            for plane in planes
         )
+        attacked = tuple(_cluster(ground, policy, undo, report) for ground in grounds)
     return Attacked(attacked, time.monotonic() - began)
 
 
-def _cluster(
-    api: Client, policy: Effective, cluster: str, undo: Undo, report: Report
-) -> ClusterAttacked:
+def _cluster(ground: _Ground, policy: Effective, undo: Undo, report: Report) -> ClusterAttacked:
+    api, cluster = ground.api, ground.cluster
     scene = scene_of(api, policy, cluster)
     report(f"{cluster}: {len(scene.targets)} targets; making the attacker's pods")
     scene, found = set_up(api, scene, undo)
@@ -118,17 +130,17 @@ def _cluster(
     try:
         with callers() as dialers:
             site = Site(api, scene, found, dialers, trail, undo)
-            return _site(site, report)
+            return _site(site, ground.issuer, report)
     finally:
         trail.close()
 
 
-def _site(site: Site, report: Report) -> ClusterAttacked:
+def _site(site: Site, issuer: Issuer, report: Report) -> ClusterAttacked:
     targets = site.scene.targets
     before = _alive(site, targets)
     report(f"{site.cluster}: {len(before)} applications answer; stealing and forging SVIDs")
     calls = (*network(site.scene), *identity(site.scene), *gateway(site.scene))
-    site.svids |= _certificates(site, calls)
+    site.svids |= _certificates(site, issuer, calls)
     old = dict(site.svids)
     results: list[Result] = []
     start = datetime.now(UTC)
@@ -207,10 +219,9 @@ def _neighbour(site: Site, target: Target) -> Iterator[Caller]:
         caller.close()
 
 
-def _certificates(site: Site, calls: Iterable[Attempt]) -> dict[str, Material]:
+def _certificates(site: Site, issuer: Issuer, calls: Iterable[Attempt]) -> dict[str, Material]:
     """All certificates that attacks show."""
-    now, mesh = datetime.now(UTC), site.scene.effective.mesh
-    issuer = development_issuer(site.api, mesh.trust_domain)
+    now = datetime.now(UTC)
     wanted = {call.action.svid for call in calls if isinstance(call.action, Dial)}
     victims = sorted(
         name.partition("/")[2] for name in wanted if name and name.startswith(f"{STOLEN}/")

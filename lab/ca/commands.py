@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,13 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.ca.ceremony import CeremonyError
+from lab.ca.ceremonies import Ceremonies, transcript_of
 from lab.ca.rotation import Cluster, Rotated, Rotation
 from lab.check.model import site_of
-from lab.cluster.model import LabError, Layout
+from lab.cluster.model import Layout
 from lab.commands import FAILED, alone, as_json_option, one_sentence, state_option, teller
 from lab.faults.site import Site
+from lab.kms.reach import near
 from lab.verify.callers import Callers, callers
 from lab.verify.site import Lab, lab_of
 
@@ -37,17 +37,11 @@ def ca(*, state: Path, as_json: bool) -> None:
       zt lab ca
     """  # noqa: D301 - \b keeps click from joining the lines
     lab, say = lab_of(Layout(state.absolute())), teller(as_json=as_json)
-    # The old root's key was thrown away when the lab came up; so is the new one's.
-    with (
-        alone(lab.layout.policies, say),
-        callers() as found,
-        tempfile.TemporaryDirectory(dir="/dev/shm") as folder,  # keys touch no disk
-    ):
+    with alone(lab.layout.policies, say), callers() as found:
         clusters = tuple(_cluster(lab, name, found) for name in lab.clusters)
-        try:
-            rotated = Rotation(clusters, Path(folder), say).run()
-        except CeremonyError as error:
-            raise LabError(str(error)) from None
+        kms, transcript = near(lab.layout), transcript_of(lab.layout)
+        ceremonies = Ceremonies(kms, transcript, lab.policy.mesh, say)
+        rotated = Rotation(clusters, ceremonies, say).run()
     if as_json:
         click.echo(json.dumps(report(rotated)))
     else:
@@ -67,6 +61,7 @@ def report(rotated: Rotated) -> dict[str, Any]:
         "held": not rotated.surprises,
         "stages": [asdict(stage) for stage in rotated.stages],
         **rotated.tally.counts,
+        "across": rotated.across.counts,
         "surprises": list(rotated.surprises),
     }
 
@@ -79,4 +74,9 @@ def _show(console: Console, rotated: Rotated) -> None:
         f"{colour}a new root: {len(seen.failed)} of {seen.opened} new connections failed, "
         f"{len(seen.cut)} open ones ended in {seen.asked} questions; {seen.passed} of {seen.tried} "
         "that may not be passed"
+    )
+    crossed = rotated.across
+    console.print(
+        f"of those, {len(crossed.failed)} of {crossed.opened} and {len(crossed.cut)} in "
+        f"{crossed.asked} crossed the tunnel"
     )

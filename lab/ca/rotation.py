@@ -9,34 +9,30 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
 
-from gateway.ca.ceremony import Ceremony
+from components.spire.authority import refresh_seconds
 from gateway.ca.certificates import load_certificate
 from gateway.ca.plan import Step
 from gateway.ca.state import State
+from lab.ca.ceremonies import Ceremonies
 from lab.ca.evidence import is_below, trusted_by, until
 from lab.ca.servers import issuing_of, renew, roots_of, servers
-from lab.ca.store import FIRST, Delivering, adopt, plan_of
 from lab.check.model import Place
 from lab.check.model import Site as Checked
 from lab.cluster.model import LabError
 from lab.faults.run import unsteady
 from lab.faults.site import Site
 from lab.faults.tally import Tally, tally
-from lab.faults.traffic import Traffic, running, until_steady
+from lab.faults.traffic import Dialled, Traffic, running, until_steady
 from lab.nodes.pods import Pod
-from zt.model import Mesh
 
 Say = Callable[[str], None]
 
-SECOND = "root-2"
 _QUIET, _STEADY = 5.0, 90.0
-# A kubelet brings a changed Secret or ConfigMap into pods within a minute and a half.
+# A kubelet brings a changed ConfigMap into pods within a minute and a half.
 _DELIVERED = 180.0
-# The lab confirms for itself.
-_CONFIRMED = ("lab",)
+# KMS may be slow, and the machine.
+_SLACK = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +53,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """What was done, and what it did to the traffic of all clusters."""
+    """What was done, and what it did to the traffic; ``across`` is what crosses the tunnel."""
 
     stages: tuple[Stage, ...]
     tally: Tally
+    across: Tally
 
     @property
     def surprises(self) -> tuple[str, ...]:
@@ -74,10 +71,10 @@ class Rotated:
 
 @dataclass
 class Rotation:
-    """Carries a lab from its root to the next. ``folder`` is for keys and the transcript."""
+    """Carries a lab from its root to the next."""
 
     clusters: tuple[Cluster, ...]
-    folder: Path
+    ceremonies: Ceremonies
     say: Say
     stages: list[Stage] = field(default_factory=list)
 
@@ -86,42 +83,43 @@ class Rotation:
 
         Raises:
             LabError: if somebody does not follow, or traffic is not steady at the beginning.
-            CeremonyError: if the lab was carried to the second root before.
         """
-        store = self._store()
-        if not self._path.exists():
-            adopt(self._path, self._mesh, store)
+        active, new = self.ceremonies.state.active, self.ceremonies.next_root
+        if active is None:
+            raise LabError("the lab has no root: it did not come up whole")
         with self._traffic() as traffic:
-            self._announce(store)
-            self._issue(store, Step.ACTIVATE, f"issuing CAs below {SECOND}")
-            self._issue(store, Step.RENEW, "issuing CAs once more")
-            self._hold(store, Step.RETIRE, FIRST)
+            self._announce(active.name, new)
+            self._issue(Step.ACTIVATE, new, f"issuing CAs below {new}")
+            self._issue(Step.RENEW, new, "issuing CAs once more")
+            self._retire(active.name)
             seen = [one for item in traffic for one in item.end()]
-        return Rotated(tuple(self.stages), tally(seen))
+        across = [one for one in seen if one.flow.edge.crosses]
+        return Rotated(tuple(self.stages), tally(seen), tally(across))
 
-    def _announce(self, store: Delivering) -> None:
-        with self._stage(f"{SECOND} beside {FIRST}"):
-            state = self._hold(store, Step.ANNOUNCE, SECOND)
-            roots = frozenset(root.fingerprint for root in state.published)
-            until("servers have both roots", lambda: self._servers_publish(roots), _DELIVERED)
+    def _announce(self, old: str, new: str) -> None:
+        with self._stage(f"{new} beside {old}"):
+            state = self.ceremonies.hold(Step.ANNOUNCE, new)
+            roots = _roots(state)
+            until("servers have both roots", lambda: self._servers_publish(roots), self._fetched)
             self._renew()
             until("sidecars trust both roots", lambda: self._sidecars_trust(roots), _DELIVERED)
 
-    def _issue(self, store: Delivering, step: Step, name: str) -> None:
+    def _issue(self, step: Step, root: str, name: str) -> None:
         with self._stage(name):
-            state = self._hold(store, step, SECOND)
+            state = self.ceremonies.hold(step, root)
             issued = {item.cluster: item.certificate for item in state.issuing}
-            until("servers have them", lambda: self._servers_have(issued), _DELIVERED)
+            until("servers have them", lambda: self._servers_have(issued), self._fetched)
             self._renew()
             serials = frozenset(load_certificate(t).serial_number for t in issued.values())
             # Each SVID is renewed at half of its life.
-            patience = _DELIVERED + self._mesh.lifetimes.svid
+            patience = _DELIVERED + self.ceremonies.mesh.lifetimes.svid
             until("SVIDs are below them", lambda: self._svids_are_below(serials), patience)
 
-    def _hold(self, store: Delivering, step: Step, root: str) -> State:
-        """A ceremony; what it would wait for is waited for here."""
-        ceremony = Ceremony(store, self._path, timedelta(0), self.say)
-        return ceremony.carry_out(plan_of(self._path, self._mesh, step, root), _CONFIRMED)
+    def _retire(self, old: str) -> None:
+        with self._stage(f"{old} is retired"):
+            roots = _roots(self.ceremonies.hold(Step.RETIRE, old))
+            until("servers have one root", lambda: self._servers_publish(roots), self._fetched)
+            self._renew()
 
     def _renew(self) -> None:
         """Each server takes a CA below what it has: by itself it would within half of a life."""
@@ -163,21 +161,26 @@ class Rotation:
     @contextmanager
     def _traffic(self) -> Iterator[list[Traffic]]:
         with ExitStack() as stack:
-            begun = [running(item.site.dial, item.site.flows()) for item in self.clusters]
+            flows = {item.site: self._flows(item) for item in self.clusters}
+            if not any(one.flow.edge.crosses for found in flows.values() for one in found):
+                raise LabError("nothing that the policies declare crosses the tunnel now")
+            begun = [running(site.dial, found) for site, found in flows.items()]
             found = [stack.enter_context(item) for item in begun]
             for traffic in found:
                 if not until_steady(traffic, _QUIET, _STEADY):
                     raise LabError(f"at the beginning, {unsteady(traffic)}")
             yield found
 
-    def _store(self) -> Delivering:
-        apis = {item.site.cluster: item.site.api for item in self.clusters}
-        return Delivering(self.folder / "kms", apis)
+    def _flows(self, cluster: Cluster) -> tuple[Dialled, ...]:
+        """All flows within a cluster, and those from it through the tunnel."""
+        others = [item.site for item in self.clusters if item is not cluster]
+        return (*cluster.site.flows(), *cluster.site.crossing(others))
 
     @property
-    def _path(self) -> Path:
-        return self.folder / "transcript.jsonl"
+    def _fetched(self) -> float:
+        """Seconds within which servers' pods have what KMS has."""
+        return 2 * refresh_seconds(self.ceremonies.mesh.lifetimes) + _SLACK
 
-    @property
-    def _mesh(self) -> Mesh:
-        return self.clusters[0].site.effective.mesh
+
+def _roots(state: State) -> frozenset[str]:
+    return frozenset(root.fingerprint for root in state.published)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from zt.wellknown import SERVER_SOCKET, SPIRE_NAMESPACE, SPIRE_UPSTREAM
 
 _PROGRAM = "/opt/spire/bin/spire-server"
 _PATIENCE = 60.0
+
+# Tells a server one of its own commands, and returns what it answers.
+Tell = Callable[..., Any]
 
 
 def servers(api: Client) -> tuple[Pod, ...]:
@@ -56,25 +60,34 @@ def renew(pod: Pod) -> None:
     Raises:
         LabError: if it can't.
     """
-    prepared = told(pod, "localauthority", "x509", "prepare")
+    process = _process(pod)
+    renew_by(lambda *words: told(entered(process, command(_PROGRAM, SERVER_SOCKET, *words))))
+
+
+def renew_by(tell: Tell) -> None:
+    """The same of a server that is told as given."""
+    prepared = tell("localauthority", "x509", "prepare")
     authority = prepared["prepared_authority"]["authority_id"]
-    told(pod, "localauthority", "x509", "activate", f"-authorityID={authority}")
+    tell("localauthority", "x509", "activate", f"-authorityID={authority}")
 
 
-def told(pod: Pod, *words: str) -> Any:  # noqa: ANN401 - any JSON
-    """What a server answers to one of its own commands.
+def command(program: str, socket: str, *words: str) -> tuple[str, ...]:
+    """One of a server's own commands, as it is given to its program."""
+    return program, *words, f"-socketPath={socket}", "-output=json"
+
+
+def told(words: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON
+    """What a server answers to a command.
 
     Raises:
         LabError: if it refuses.
     """
-    command = [_PROGRAM, *words, f"-socketPath={SERVER_SOCKET}", "-output=json"]
-    inside = entered(_process(pod), command)
     done = subprocess.run(  # noqa: S603 - a program of the pod's own
-        inside, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        words, capture_output=True, text=True, timeout=_PATIENCE, check=False
     )
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise LabError(f"{pod.name} refuses {' '.join(words[:3])}: {said}")
+        raise LabError(f"a SPIRE server refuses `{' '.join(words)}`: {said}")
     return json.loads(done.stdout)
 
 

@@ -11,7 +11,7 @@ from lab.check.metrics import metrics
 from lab.check.model import Check, Site
 from lab.check.names import names, peers
 from lab.check.probes import probes
-from lab.check.svid import same_root, svids
+from lab.check.svid import same_roots, svids
 
 CHECKS: tuple[Callable[[Site], Iterator[Check]], ...] = (
     svids,
@@ -34,4 +34,4 @@ def checks(site: Site) -> Iterator[Check]:
 
 def across(sites: Sequence[Site]) -> Iterator[Check]:
     """What is said of all clusters together."""
-    yield from same_root(sites)
+    yield from same_roots(sites)

@@ -1,4 +1,4 @@
-"""The SVID of each pod: whose it is, its key, its lifetime, and its chain to the one root."""
+"""The SVID of each pod: whose it is, its key, its lifetime, and its chain to a common root."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -29,31 +30,34 @@ _PATIENCE = 5.0
 SECRETS = "/config_dump?resource=dynamic_active_secrets"
 _REDACTED = b"[redacted]"
 
+Roots = tuple[x509.Certificate, ...]
+
 
 def svids(site: Site) -> Iterator[Check]:
-    """The root of the cluster, and the SVID of each pod that has one."""
-    spaces = ((name, partial(_root_seen, site, name)) for name in _bundles(site))
-    yield from all_of("one root", spaces)
+    """The roots that each namespace trusts, and the SVID of each pod that has one."""
+    spaces = ((name, partial(_roots_seen, site, name)) for name in _bundles(site))
+    yield from all_of("roots", spaces)
     holding = [place for place in site.places if place.has_sidecar]
     yield from each("SVID", holding, partial(_held, site))
     presenting = [p for p in site.places if p.is_served and _port(site, p) is not None]
     yield from each("SVID presented", presenting, partial(_presented, site))
 
 
-def same_root(sites: Sequence[Site]) -> Iterator[Check]:
-    """Whether all clusters trust the same root."""
+def same_roots(sites: Sequence[Site]) -> Iterator[Check]:
+    """Whether all clusters trust the same roots."""
     named = " and ".join(site.cluster for site in sites)
-    yield from all_of("same root", [(named, partial(_same, sites))])
+    yield from all_of("same roots", [(named, partial(_same, sites))])
 
 
 def _same(sites: Sequence[Site]) -> str:
-    found = {_fingerprint(_root(site, name)) for site in sites for name in _bundles(site)}
+    trusted = (_roots(site, name) for site in sites for name in _bundles(site))
+    found = {", ".join(sorted(map(_fingerprint, roots))) for roots in trusted}
     if len(found) != 1:
-        raise BrokenError(f"{len(found)} roots: {', '.join(sorted(found))}")
+        raise BrokenError(f"not everywhere the same: {'; '.join(sorted(found))}")
     return found.pop()
 
 
-# --- The root -------------------------------------------------------------------------------------
+# --- The roots ------------------------------------------------------------------------------------
 
 
 def _bundles(site: Site) -> list[str]:
@@ -61,18 +65,22 @@ def _bundles(site: Site) -> list[str]:
     return sorted({place.pod.namespace for place in site.places if place.has_sidecar})
 
 
-def _root(site: Site, namespace: str) -> x509.Certificate:
+def _roots(site: Site, namespace: str) -> Roots:
+    """One; and while another comes or has come, the one before, until it ends."""
     path = f"/api/v1/namespaces/{namespace}/configmaps/{BUNDLE_CONFIGMAP}"
     found = site.api.get(path)
     text = found["data"].get(BUNDLE_KEY, "") if found else ""
     roots = x509.load_pem_x509_certificates(text.encode()) if text else []
-    if len(roots) != 1:
-        raise BrokenError(f"{namespace} is given {len(roots)} roots")
-    return roots[0]
+    if not roots:
+        raise BrokenError(f"{namespace} is given no root")
+    return tuple(roots)
 
 
-def _root_seen(site: Site, namespace: str) -> str:
-    root = _root(site, namespace)
+def _roots_seen(site: Site, namespace: str) -> str:
+    return "; ".join(_root_seen(root) for root in _roots(site, namespace))
+
+
+def _root_seen(root: x509.Certificate) -> str:
     if root.issuer != root.subject:
         raise BrokenError(f"{root.subject.rfc4514_string()} is no root")
     return f"{root.subject.rfc4514_string()}, {_fingerprint(root)}"
@@ -88,8 +96,8 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 def _held(site: Site, place: Place) -> str:
     """What Envoy took from the Workload API, its chain included."""
     chain = chain_in(json.loads(admin(place, SECRETS)))
-    root = _root(site, place.pod.namespace)
-    return judged(chain, root, place.declared.spiffe, site.effective.mesh, datetime.now(UTC))
+    roots = _roots(site, place.pod.namespace)
+    return judged(chain, roots, place.declared.spiffe, site.effective.mesh, datetime.now(UTC))
 
 
 def chain_in(dump: Json) -> tuple[x509.Certificate, ...]:
@@ -125,22 +133,23 @@ def _port(site: Site, place: Place) -> int | None:
 def _presented(site: Site, place: Place) -> str:
     """What whoever connects is shown, before it shows anything itself."""
     port = _port(site, place)
-    root = _root(site, place.pod.namespace)
+    roots = _roots(site, place.pod.namespace)
     target = (place.address, port or 0)
     plain = within(site.outside(place), lambda: socket.create_connection(target, _PATIENCE))
-    leaf = handshake(plain, root)
+    leaf = handshake(plain, roots)
     mesh = site.effective.mesh
     seen = judged_leaf(leaf, place.declared.spiffe, mesh, datetime.now(UTC))
     return f"port {port}: {seen}"
 
 
-def handshake(plain: socket.socket, root: x509.Certificate) -> x509.Certificate:
-    """The certificate of a server whose chain leads to the root.
+def handshake(plain: socket.socket, roots: Roots) -> x509.Certificate:
+    """The certificate of a server whose chain leads to a root.
 
     Raises:
         OSError: if it does not, or there is no handshake.
     """
-    context = ssl.create_default_context(cadata=root.public_bytes(Encoding.PEM).decode())
+    trusted = b"".join(root.public_bytes(Encoding.PEM) for root in roots)
+    context = ssl.create_default_context(cadata=trusted.decode())
     # The peer is who its URI says, not a host name.
     context.check_hostname = False
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -154,22 +163,31 @@ def handshake(plain: socket.socket, root: x509.Certificate) -> x509.Certificate:
 
 def judged(
     chain: Sequence[x509.Certificate],
-    root: x509.Certificate,
+    roots: Roots,
     spiffe: str,
     mesh: Mesh,
     now: datetime,
 ) -> str:
-    """A chain that begins with a leaf and leads to the root; what it is, for people.
+    """A chain that begins with a leaf and leads to a root; what it is, for people.
 
     Raises:
         BrokenError: if anything of it is not as the mesh has it.
     """
     if not chain:
         raise BrokenError("there is no certificate")
-    for certificate, issuer in zip(chain, (*chain[1:], root), strict=True):
+    for certificate, issuer in zip(chain, (*chain[1:], _above(chain[-1], roots)), strict=True):
         _issued(certificate, issuer, now)
     seen = judged_leaf(chain[0], spiffe, mesh, now)
     return f"{seen}, {len(chain) - 1} between it and the root"
+
+
+def _above(certificate: x509.Certificate, roots: Roots) -> x509.Certificate:
+    """The root that has issued it; any other if none has."""
+    for root in roots:
+        with suppress(ValueError, TypeError, InvalidSignature):
+            certificate.verify_directly_issued_by(root)
+            return root
+    return roots[0]
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> None:

@@ -58,11 +58,6 @@ def lab() -> None:
     is_flag=True,
     help="Certificates live for minutes, so that rotations can be watched.",
 )
-@click.option(
-    "--tunnel",
-    is_flag=True,
-    help="With a KMS, and a WireGuard tunnel between the clusters' gateways.",
-)
 @state_option
 @click.option(
     "--policies",
@@ -78,7 +73,6 @@ def up(  # noqa: PLR0913 - an option each
     control_plane: bool,
     names: tuple[str, ...],
     short_lived: bool,
-    tunnel: bool,
     state: Path,
     policies: Path,
     as_json: bool,
@@ -97,7 +91,7 @@ def up(  # noqa: PLR0913 - an option each
     if control_plane:
         planes = controlplane.up(state, _chosen(read(policies).mesh.clusters, names), report)
     else:
-        planes = bring_up(state, Options(policies, short=short_lived, tunnel=tunnel), report)
+        planes = bring_up(state, Options(policies, short=short_lived), report)
     if as_json:
         click.echo(json.dumps([plane_json(plane) for plane in planes]))
     elif not control_plane:

@@ -13,6 +13,7 @@ from lab.faults.tally import Edge, Flow
 from lab.faults.traffic import Dialled, Json
 from zt.effective import Effective, EffectiveService
 from zt.model import Protocol, Service
+from zt.placement import names
 
 # Seconds between two attempts of a flow, and how long one may take.
 _EVERY, _PATIENCE = 0.5, 5.0
@@ -46,6 +47,20 @@ def dialled(effective: Effective, places: Collection[Place]) -> tuple[Dialled, .
             found += _declared(effective, item, place, running)
             found += _refused(effective, item, place, running)
     return tuple(found)
+
+
+def crossing(
+    effective: Effective, places: Collection[Place], beyond: Collection[Place]
+) -> tuple[Dialled, ...]:
+    """All declared flows from places of one cluster to those of others, through the tunnel."""
+    here = {place.service: place for place in places if place.pods}
+    there = {place.service: place for place in beyond if place.pods}
+    return tuple(
+        flow
+        for item in effective.services
+        if item.service in here
+        for flow in _declared(effective, item, here[item.service], there)
+    )
 
 
 def _declared(
@@ -105,7 +120,8 @@ def _of(  # noqa: PLR0913, PLR0917 - a flow's own parts
 
 
 def _name(source: Service, to: Service) -> str:
-    return to.name if source.namespace == to.namespace else f"{to.name}.{to.namespace}"
+    known = names(source, to)
+    return known[0] if source.cluster == to.cluster else known[-1]
 
 
 def asked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.cluster.client import Client, client
 from lab.cluster.model import LabError, Layout, clusters_of
-from lab.faults.flows import Place, dialled
+from lab.faults.flows import Place, crossing, dialled
 from lab.faults.traffic import Dialled
 from lab.mesh.policies import read, today
 from lab.mesh.processes import Identity, Recorded, State, identify, is_alive, read_state, send
@@ -151,7 +151,12 @@ class Site:
 
     def flows(self) -> tuple[Dialled, ...]:
         """All flows that can run here now."""
-        return dialled(self.effective, tuple(self._places()))
+        return dialled(self.effective, self.places())
+
+    def crossing(self, others: Iterable[Site]) -> tuple[Dialled, ...]:
+        """Declared flows from here into other clusters, through the tunnel."""
+        beyond = [place for other in others for place in other.places()]
+        return crossing(self.effective, self.places(), beyond)
 
     def dial(self, pod: str) -> Caller:
         """A caller in the application's container.
@@ -165,9 +170,10 @@ class Site:
             raise LabError(f"there is no pod {pod}")
         return Caller(entered(process_of(container_of(found)), carried()), pod)
 
-    def _places(self) -> Iterator[Place]:
-        for service in team_services(self.effective.policy, self.cluster):
-            yield Place(service, self.callable(service), self._address(service))
+    def places(self) -> tuple[Place, ...]:
+        """The teams' services, as they run here now."""
+        services = team_services(self.effective.policy, self.cluster)
+        return tuple(Place(it, self.callable(it), self._address(it)) for it in services)
 
     def _address(self, service: Service) -> str | None:
         path = f"/api/v1/namespaces/{service.namespace}/services/{service.name}"

@@ -24,6 +24,12 @@ class Edge(NamedTuple):
     destination: str
     port: int
 
+    @property
+    def crosses(self) -> bool:
+        """Whether it leads into another cluster."""
+        ours, theirs = (spiffe.split("/")[3] for spiffe in (self.source, self.destination))
+        return ours != theirs
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:

@@ -1,10 +1,9 @@
-"""What a stack finds in its cluster: the teams' namespaces, and the CAs that it refers to."""
+"""What a stack finds in its cluster beside the teams' namespaces: the CA that it refers to."""
 
 from __future__ import annotations
 
-import base64
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,35 +13,30 @@ from zt.wellknown import SPIRE_NAMESPACE
 
 Json = dict[str, Any]
 
-DEVELOPMENT_CA, NODE_CA = "spire-development-ca", "spire-node-ca"
+NODE_CA = "spire-node-ca"
 _PATIENCE = 300.0
 
 
-def authorities(files: Mapping[str, str]) -> tuple[Json, Json]:
-    """The Secret with the issuing CA, and the ConfigMap with the CA of nodes elsewhere."""
-    data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": _named(DEVELOPMENT_CA)}
-    nodes = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _named(NODE_CA)}
-    return {**secret, "data": data}, {**nodes, "data": {"ca.crt": files["bundle.crt"]}}
-
-
-def _named(name: str) -> Json:
-    return {"name": name, "namespace": SPIRE_NAMESPACE}
+def node_ca(certificate: str) -> Json:
+    """The ConfigMap with the CA of nodes elsewhere, PEM."""
+    metadata = {"name": NODE_CA, "namespace": SPIRE_NAMESPACE}
+    found: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    return {**found, "data": {"ca.crt": certificate}}
 
 
 @contextmanager
-def furnishing(api: Client, files: Mapping[str, str]) -> Iterator[None]:
-    """Put the CAs into the namespace that the stack makes, as soon as it has made it.
+def furnishing(api: Client, certificate: str) -> Iterator[None]:
+    """Put the CA into the namespace that the stack makes, as soon as it has made it.
 
     Raises:
-        LabError: if they could not be put there, when the block ends.
+        LabError: if it could not be put there, when the block ends.
     """
     problems: list[LabError | OSError] = []
     stop = threading.Event()
 
     def furnish() -> None:
         try:
-            _put(api, files, stop)
+            _put(api, certificate, stop)
         except (LabError, OSError) as error:
             problems.append(error)
 
@@ -55,18 +49,11 @@ def furnishing(api: Client, files: Mapping[str, str]) -> Iterator[None]:
         raise
     thread.join(_PATIENCE)
     for problem in problems:
-        raise LabError(f"the CAs of SPIRE cannot be put into {SPIRE_NAMESPACE}: {problem}")
+        raise LabError(f"the CA of nodes cannot be put into {SPIRE_NAMESPACE}: {problem}")
 
 
-def _put(api: Client, files: Mapping[str, str], stop: threading.Event) -> None:
-    api.wait(
-        f"/api/v1/namespaces/{SPIRE_NAMESPACE}",
-        lambda found: found is not None or stop.is_set(),
-        _PATIENCE,
-    )
-    if stop.is_set():
-        return
-    secret, nodes = authorities(files)
+def _put(api: Client, certificate: str, stop: threading.Event) -> None:
     inside = f"/api/v1/namespaces/{SPIRE_NAMESPACE}"
-    api.apply(f"{inside}/secrets/{DEVELOPMENT_CA}", secret)
-    api.apply(f"{inside}/configmaps/{NODE_CA}", nodes)
+    api.wait(inside, lambda found: found is not None or stop.is_set(), _PATIENCE)
+    if not stop.is_set():
+        api.apply(f"{inside}/configmaps/{NODE_CA}", node_ca(certificate))

@@ -16,13 +16,12 @@ from lab.nodes import dns
 from lab.nodes.model import nodes_of
 from lab.services.manifests import namespaces, workloads
 from lab.services.policies import lay
-from lab.up.authority import development_cas
 from lab.up.furnish import furnishing
 from lab.up.gather import gather
+from lab.up.kms import make_root, open_kms, public_keys, remember
 from lab.up.objects import apply_all
 from lab.up.ready import wait_ready
 from lab.up.stacks import Stacks, stacks
-from lab.up.tunnel import configure, open_kms, public_keys
 from zt.model import Policy
 
 Report = Callable[[str], None]
@@ -33,14 +32,10 @@ _PATIENCE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a lab is made of: the policies, and whether certificates live for minutes only.
-
-    With ``tunnel`` it has a KMS, and the clusters' gateways a tunnel between them.
-    """
+    """What a lab is made of: the policies, and whether certificates live for minutes only."""
 
     policies: Path
     short: bool = False
-    tunnel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,6 @@ class _Lab:
     planes: tuple[ControlPlane, ...]
     policy: Policy
     report: Report
-    tunnel: bool
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -69,13 +63,13 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
     """
     layout = Layout(folder.absolute())
     policy = read(options.policies)
-    if lacks := (*controlplane.missing(nodes=True, kms=options.tunnel), *missing()):
+    if lacks := (*controlplane.missing(nodes=True, kms=True), *missing()):
         raise LabError(f"a lab needs what is missing here: {'; '.join(dict.fromkeys(lacks))}")
     built = images(report)
-    planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True, kms=options.tunnel)
+    planes = controlplane.up(folder, policy.mesh.clusters, report, nodes=True, kms=True)
     report("laying the lab's own policies over the product's")
     lay(options.policies, layout.policies, short=options.short)
-    lab = _Lab(layout, planes, read(layout.policies), report, options.tunnel)
+    lab = _Lab(layout, planes, read(layout.policies), report)
     clusters = controlplane.clusters_in(layout)
     import_all(built, [node.containerd for node in nodes_of(layout, clusters)], report)
     for cluster in clusters:
@@ -88,18 +82,16 @@ def bring_up(folder: Path, options: Options, report: Report) -> tuple[ControlPla
 
 def _install(lab: _Lab) -> None:
     """Both stacks, one after the other: the engine runs one program in a process at a time."""
-    cas = development_cas(lab.policy.mesh.trust_domain, lab.clusters)
-    kms = open_kms(lab.layout, lab.policy, lab.clusters) if lab.tunnel else None
-    if kms:
-        configure(lab.layout, lab.clusters, {})
+    lab.report("opening the KMS")
+    kms = open_kms(lab.layout, lab.policy, lab.clusters)
+    root = make_root(lab.layout, kms, lab.policy, lab.report)
     with stacks(lab.layout) as opened:
         for cluster in lab.clusters:
-            with furnishing(lab.api(cluster), cas[cluster]):
+            with furnishing(lab.api(cluster), root):
                 _up(lab, opened, cluster)
-        if kms:
-            configure(lab.layout, lab.clusters, public_keys(kms, lab.clusters, lab.report))
-            for cluster in lab.clusters:
-                _up(lab, opened, cluster)
+        remember(lab.layout, public_keys(kms, lab.clusters, lab.report))
+        for cluster in lab.clusters:
+            _up(lab, opened, cluster)
     _settled(lab, "the mesh")
 
 

@@ -15,11 +15,11 @@ from lab.stack.folder import Engine, opened
 from lab.stack.run import Outcome
 from lab.stack.run import up as bring_up
 from lab.tools.build import tool
-from lab.up.tunnel import configured
+from lab.up.kms import configured
 
 # So many lines of what the engine says when it fails.
 _LINES = 40
-# A cluster without a tunnel keeps its audit trail at home.
+# Each cluster's trail is in a database beside it, where the lab counts its records.
 _AT_HOME = {"existing": None, "inCluster": {"storage": "1Gi"}}
 
 
@@ -63,5 +63,5 @@ def _over(layout: Layout, cluster: str) -> Mapping[str, Any]:
         "kubernetes": {"adopt": {"kubeconfig": str(layout.kubeconfig(cluster))}},
         "policies": str(layout.policies),
         "audit": _AT_HOME,
-        "gateway": configured(layout, cluster) or None,
+        **configured(layout, cluster),
     }

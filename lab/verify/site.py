@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from components.audit.in_cluster import SERVICE as AUDIT_DATABASE
-from lab.attack.certificates import development_issuer
+from lab.attack.certificates import own_issuer
 from lab.cluster.client import Client, client
 from lab.cluster.model import LabError, Layout, clusters_of
+from lab.kms.reach import near
 from lab.mesh.policies import read, today
 from lab.mesh.processes import read_state
 from lab.nodes.model import Node, nodes_of
@@ -92,7 +93,7 @@ def _stage(lab: Lab, cluster: str, callers: Callers) -> Iterator[Stage]:
             pods=dict(_pods(api, services)),
             nodes={node.name: node for node in lab.nodes if node.cluster == cluster},
             callers=callers,
-            issuer=development_issuer(api, policy.mesh.trust_domain),
+            issuer=own_issuer(near(lab.layout), cluster, policy.mesh.trust_domain),
             records=trail.settled,
         )
 

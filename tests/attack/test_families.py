@@ -23,8 +23,8 @@ from lab.attack.pods import bare_pod, inside_alias, outside_alias, outside_pods
 from lab.attack.rounds import rounds
 from lab.attack.run import sample
 from lab.attack.scene import OUTSIDE, Target
-from lab.up.authority import development_cas
 from tests.attack.scenes import EFFECTIVE, dial, scene
+from tests.authorities import issuing_cas
 from zt.inject import Images, inject
 from zt.inject.inject import Refused
 from zt.inject.needs import injection_of
@@ -217,7 +217,7 @@ def test_only_the_burglar_asks_the_agent() -> None:
 
 
 def test_forged_certificates_are_wrong_in_one_way_each() -> None:
-    files = development_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
+    files = issuing_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
     ours = issuer_of(files["tls.crt"].encode(), files["tls.key"].encode(), "hanzo.ai")
     now = datetime.now(UTC)
     made = forged(EFFECTIVE, "hanzo-k8s", ours, now)
@@ -246,7 +246,7 @@ def test_what_was_stolen_is_tried_again_once_it_has_expired() -> None:
 
 
 def test_a_certificate_knows_its_end() -> None:
-    files = development_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
+    files = issuing_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
     ours = issuer_of(files["tls.crt"].encode(), files["tls.key"].encode(), "hanzo.ai")
     now = datetime.now(UTC).replace(microsecond=0)
     assert ours.issue("spiffe://hanzo.ai/a/b/c", now, 60).ends == now + timedelta(seconds=60)

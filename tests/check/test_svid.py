@@ -14,17 +14,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from lab.check.model import BrokenError
-from lab.check.svid import chain_in, handshake, judged, same_root, svids
+from lab.check.model import BrokenError, Check, Site
+from lab.check.svid import chain_in, handshake, judged, same_roots, svids
 from lab.mesh.authority import Authority, Svid, issue
-from lab.up.authority import development_cas
+from tests.authorities import issuing_cas
 from tests.check.sites import POLICY, place, site
 from zt.model import KeyType
 
 MESH = POLICY.mesh
 NOW = datetime.now(UTC)
 IAM = "spiffe://hanzo.ai/hanzo-k8s/hanzo/iam"
-FILES = development_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
+FILES = issuing_cas("hanzo.ai", ["hanzo-k8s"])["hanzo-k8s"]
 ROOT = x509.load_pem_x509_certificate(FILES["bundle.crt"].encode())
 
 
@@ -40,7 +40,7 @@ def chain(svid: Svid) -> list[x509.Certificate]:
 
 
 def test_a_chain_to_the_root() -> None:
-    seen = judged(chain(issued()), ROOT, IAM, MESH, NOW)
+    seen = judged(chain(issued()), (ROOT,), IAM, MESH, NOW)
     assert IAM in seen
     assert "secp256r1, 60.2 min long, 60.0 min left, 1 between" in seen
 
@@ -55,23 +55,23 @@ def test_a_chain_to_the_root() -> None:
 )
 def test_another_id_too_long_a_life_and_an_ended_one(svid: Svid, complaint: str) -> None:
     with pytest.raises(BrokenError, match=complaint):
-        judged(chain(svid), ROOT, IAM, MESH, NOW)
+        judged(chain(svid), (ROOT,), IAM, MESH, NOW)
 
 
 def test_another_kind_of_key() -> None:
     mesh = replace(MESH, algorithms=replace(MESH.algorithms, key_type=KeyType.EC_P384))
     with pytest.raises(BrokenError, match="its key is secp256r1"):
-        judged(chain(issued()), ROOT, IAM, mesh, NOW)
+        judged(chain(issued()), (ROOT,), IAM, mesh, NOW)
 
 
 def test_a_chain_to_another_root_and_one_with_a_gap() -> None:
-    other = development_cas("hanzo.ai", ["other"])["other"]["bundle.crt"]
+    other = issuing_cas("hanzo.ai", ["other"])["other"]["bundle.crt"]
     with pytest.raises(BrokenError, match="its chain is broken"):
-        judged(chain(issued()), x509.load_pem_x509_certificate(other.encode()), IAM, MESH, NOW)
+        judged(chain(issued()), (x509.load_pem_x509_certificate(other.encode()),), IAM, MESH, NOW)
     with pytest.raises(BrokenError, match="its chain is broken"):
-        judged(chain(issued())[:1], ROOT, IAM, MESH, NOW)
+        judged(chain(issued())[:1], (ROOT,), IAM, MESH, NOW)
     with pytest.raises(BrokenError, match="no certificate"):
-        judged([], ROOT, IAM, MESH, NOW)
+        judged([], (ROOT,), IAM, MESH, NOW)
 
 
 def test_an_issuer_that_is_no_ca() -> None:
@@ -80,7 +80,7 @@ def test_an_issuer_that_is_no_ca() -> None:
     inner = Authority("hanzo.ai", leaf, key)
     forged = x509.load_pem_x509_certificate(issue(inner, IAM, NOW, 60).certificate)
     with pytest.raises(BrokenError):
-        judged([forged, *chain(issued())], ROOT, IAM, MESH, NOW)
+        judged([forged, *chain(issued())], (ROOT,), IAM, MESH, NOW)
 
 
 # --- What Envoy tells -----------------------------------------------------------------------------
@@ -134,12 +134,12 @@ def test_a_server_that_wants_a_certificate_shows_its_own_first(tmp_path: Path) -
     thread.start()
     with listening:
         where = listening.getsockname()
-        assert handshake(socket.create_connection(where, 5), ROOT) == chain(svid)[0]
-        other = development_cas("hanzo.ai", ["other"])["other"]["bundle.crt"]
+        assert handshake(socket.create_connection(where, 5), (ROOT,)) == chain(svid)[0]
+        other = issuing_cas("hanzo.ai", ["other"])["other"]["bundle.crt"]
         with pytest.raises(ssl.SSLCertVerificationError):
             handshake(
                 socket.create_connection(where, 5),
-                x509.load_pem_x509_certificate(other.encode()),
+                (x509.load_pem_x509_certificate(other.encode()),),
             )
         thread.join(5)
 
@@ -153,15 +153,33 @@ def bundle(*roots: str) -> dict[str, Any]:
     return {BUNDLE: {"data": {"bundle.pem": "".join(roots)}}}
 
 
-def test_clusters_have_one_root() -> None:
-    other = development_cas("hanzo.ai", ["other"])["other"]["bundle.crt"]
+def test_clusters_trust_the_same_roots_also_while_one_follows_another() -> None:
+    other = issuing_cas("hanzo.ai", ["other"])["other"]["bundle.crt"]
     own = place("iam", "iam-1", "10.240.1.5")
-    ours, again, theirs, both = (
+    ours, again, theirs, both, turned, none = (
         site(lambda *_: {}, own, objects=bundle(*roots))[0]
-        for roots in ([FILES["bundle.crt"]], [FILES["bundle.crt"]], [other], [other, other])
+        for roots in (
+            *([FILES["bundle.crt"]], [FILES["bundle.crt"]], [other]),
+            *([FILES["bundle.crt"], other], [other, FILES["bundle.crt"]], []),
+        )
     )
-    assert next(same_root([ours, again])).held
-    assert not next(same_root([ours, theirs])).held
-    (found,) = (check for check in svids(both) if check.name == "one root")
-    assert not found.held
-    assert "2 roots" in found.detail
+    assert next(same_roots([ours, again])).held
+    assert next(same_roots([both, turned])).held
+    for differs in (theirs, both, none):
+        assert not next(same_roots([ours, differs])).held
+    assert [it.held for it in (roots_of(both), roots_of(none))] == [True, False]
+    assert "no root" in roots_of(none).detail
+
+
+def roots_of(cluster: Site) -> Check:
+    found = next(iter(svids(cluster)))
+    assert found.name == "roots"
+    return found
+
+
+def test_a_chain_may_lead_to_the_root_before_or_to_the_new_one() -> None:
+    other = x509.load_pem_x509_certificate(
+        issuing_cas("hanzo.ai", ["other"])["other"]["bundle.crt"].encode()
+    )
+    for roots in ((ROOT, other), (other, ROOT)):
+        assert IAM in judged(chain(issued()), roots, IAM, MESH, NOW)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.faults.flows import Place, dialled
+from lab.faults.flows import Place, crossing, dialled
 from lab.faults.traffic import Dialled
 from zt.effective import Effective, effective
 from zt.load import load_policy
@@ -17,10 +17,10 @@ def policy() -> Effective:
     return effective(load_policy(POLICIES), datetime.now(UTC).date())
 
 
-def places(policy: Effective, *names: str) -> list[Place]:
+def places(policy: Effective, *names: str, cluster: str = CLUSTER) -> list[Place]:
     found = []
     for number, name in enumerate(names):
-        item = policy.find(CLUSTER, name)
+        item = policy.find(cluster, name)
         assert item
         pods = {f"{item.service.namespace}/{name}-0": f"10.240.1.{number}"}
         found.append(Place(item.service, pods, f"10.241.0.{number}"))
@@ -82,3 +82,24 @@ def test_past_the_sidecar_a_pod_is_dialled_by_its_address(policy: Effective) -> 
 
 def test_what_does_not_run_is_not_called(policy: Effective) -> None:
     assert dialled(policy, [Place(item.service, {}, None) for item in policy.services]) == ()
+
+
+def test_what_crosses_the_tunnel_is_declared_and_dialled_by_its_clusters_name(
+    policy: Effective,
+) -> None:
+    here = places(policy, "validator", cluster="lux-k8s")
+    beyond = places(policy, "iam", "gateway", "chat", "postgres")
+    flows = crossing(policy, here, beyond)
+    assert {item.flow.declared for item in flows} == {True}
+    granted = {
+        (grant.destination.name, grant.port)
+        for item in policy.services
+        if item.service is here[0].service
+        for grant in item.upstreams
+        if grant.destination in [place.service for place in beyond]
+    }
+    assert granted
+    assert {(item.asked["host"], item.asked["port"]) for item in flows} == {
+        (f"{name}.hanzo.hanzo-k8s", port) for name, port in granted
+    }
+    assert crossing(policy, beyond, here) == ()

@@ -24,7 +24,7 @@ from lab.tunnel.site import eventually
 from lab.tunnel.speed import medians
 from lab.tunnel.traffic import End, Pings
 from lab.tunnel.wire import Kind, kind_of
-from lab.up.authority import development_cas
+from tests.authorities import issuing_cas
 from tests.check.sites import EFFECTIVE, POLICY, Api, Json, place, site
 
 # --- The wire -------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_one_that_gets_through() -> None:
 
 # --- Keys elsewhere -------------------------------------------------------------------------------
 
-CA = development_cas(POLICY.mesh.trust_domain, ["hanzo-k8s"])["hanzo-k8s"]
+CA = issuing_cas(POLICY.mesh.trust_domain, ["hanzo-k8s"])["hanzo-k8s"]
 BOOK = json.dumps(
     {"keys": {"0": {"private": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=", "public": "x"}}}
 )

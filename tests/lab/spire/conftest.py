@@ -9,7 +9,7 @@ import pytest
 
 from lab.cluster.client import client
 from lab.cluster.model import ControlPlane
-from lab.up.authority import development_cas
+from tests.authorities import issuing_cas
 from tests.components.spire.cases import facts_of
 from tests.lab.spire import site as places
 from tests.lab.spire.node import Machine
@@ -23,7 +23,7 @@ def site(
     place = control_planes[SETTINGS.cluster]
     api = client(place.kubeconfig)
     facts = facts_of(SETTINGS.cluster)
-    root = development_cas(facts.trust_domain, [SETTINGS.cluster])[SETTINGS.cluster]
+    root = issuing_cas(facts.trust_domain, [SETTINGS.cluster])[SETTINGS.cluster]
     before = [*places.prerequisites(root, facts.namespaces)]
     manifests = places.registered(SETTINGS)
     folder = tmp_path_factory.mktemp("node") / "node"

@@ -18,17 +18,18 @@ from typing import Any
 import pulumi
 
 from components.namespaces import spire_manifest
-from components.settings import StackSettings
+from components.settings import DevelopmentAuthority, StackSettings
 from components.spire import Spire
 from lab.cluster.client import Client
 from lab.tools.build import tool
-from lab.up.furnish import authorities
+from lab.up.furnish import node_ca
 from lab.up.objects import path_of
 from tests.components.registered import run
 from tests.components.spire.cases import LAB, bundle_of
 from tests.lab.spire.containers import Image
 from tests.lab.spire.front import PORT
 from tests.lab.spire.node import Machine, Running
+from zt.wellknown import SPIRE_NAMESPACE
 
 Json = dict[str, Any]
 
@@ -168,7 +169,16 @@ def prerequisites(root: Mapping[str, str], namespaces: Iterable[str]) -> Iterato
     yield spire_manifest()
     for name in namespaces:
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    yield from authorities(root)
+    yield _secret(root)
+    yield node_ca(root["bundle.crt"])
+
+
+def _secret(files: Mapping[str, str]) -> Json:
+    authority = SETTINGS.spire.authority
+    assert isinstance(authority, DevelopmentAuthority)
+    metadata = {"name": authority.secret, "namespace": SPIRE_NAMESPACE}
+    made: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    return {**made, "stringData": dict(files)}
 
 
 # --- Up and down ----------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     made = Lab(tmp_path_factory.mktemp("lab") / "state")
     try:
-        made.run("up", "--tunnel")
+        made.run("up")
         yield made
     finally:
         made.run("down")

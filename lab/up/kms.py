@@ -1,7 +1,8 @@
-"""The tunnel of a lab: its KMS is opened, its gateways make keys there, and learn each other's.
+"""The KMS of a lab is opened, its first root is made, and gateways learn each other's public keys.
 
-As people do it in production (docs/deploy.md): both stacks come up without the other's public key,
-which is read from KMS, written into the stack's configuration, and comes with the next ``up``.
+As people do it in production (docs/deploy.md): a ceremony makes the CAs before the stacks come up;
+those come up without the other's public key, which is read from KMS, written into the stack's
+configuration, and comes with the next ``up``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hvac.exceptions import InvalidPath
 
-from lab.cluster.forward import forward
+from gateway.ca.plan import Step
+from lab.ca.ceremonies import Ceremonies, transcript_of
 from lab.cluster.model import LabError, Layout
+from lab.kms.reach import near
 from lab.kms.server import Kms, client, kms_of, open_up
 from lab.kms.setup import GATEWAYS, Cluster, set_up
 from lab.mesh.folders import write_private
@@ -25,7 +27,7 @@ Report = Callable[[str], None]
 Json = dict[str, Any]
 
 _PATIENCE, _PAUSE = 120.0, 1.0
-_FILE = "gateways.json"
+_FILE = "peers.json"
 
 
 def open_kms(layout: Layout, policy: Policy, clusters: Sequence[str]) -> Kms:
@@ -34,11 +36,10 @@ def open_kms(layout: Layout, policy: Policy, clusters: Sequence[str]) -> Kms:
     Raises:
         LabError: if it does not answer.
     """
-    kms = kms_of(layout)
-    near = replace(kms, address="127.0.0.1", port=forward(layout.internet, kms.address, kms.port))
-    open_up(near)
-    set_up(client(near), tuple(_cluster(layout, policy, name) for name in clusters))
-    return near
+    kms = near(layout)
+    open_up(kms)
+    set_up(client(kms), tuple(_cluster(layout, policy, name) for name in clusters))
+    return kms
 
 
 def _cluster(layout: Layout, policy: Policy, name: str) -> Cluster:
@@ -51,34 +52,36 @@ def _cluster(layout: Layout, policy: Policy, name: str) -> Cluster:
     return Cluster(name, key, (service.namespace, service.account))
 
 
-def configure(layout: Layout, clusters: Sequence[str], peers: Mapping[str, str]) -> None:
-    """Write what the lab lays over its stacks' gateways: public keys are of those that have one."""
-    kms = kms_of(layout)
-    found = {cluster: _gateway(kms, cluster, peers) for cluster in clusters}
+def make_root(layout: Layout, kms: Kms, policy: Policy, report: Report) -> str:
+    """The first root, by a ceremony that makes the clusters' issuing CAs as well; PEM.
+
+    Raises:
+        LabError: if it can't be made.
+    """
+    ceremonies = Ceremonies(kms, transcript_of(layout), policy.mesh, report)
+    state = ceremonies.hold(Step.FOUND, ceremonies.next_root)
+    return "".join(root.certificate for root in state.published)
+
+
+# --- What the stacks are told ---------------------------------------------------------------------
+
+
+def remember(layout: Layout, peers: Mapping[str, str]) -> None:
+    """Note the public keys of the gateways, by cluster, for whoever brings the stacks up."""
     layout.engine.mkdir(parents=True, mode=0o700, exist_ok=True)
-    write_private(layout.engine / _FILE, json.dumps(found, indent=1).encode())
+    write_private(layout.engine / _FILE, json.dumps(peers, indent=1).encode())
 
 
 def configured(layout: Layout, cluster: str) -> Json:
-    """What the lab lays over the gateway of a stack; nothing in a lab without a tunnel."""
+    """What the lab lays over a stack: the CA of its own KMS, and the keys of the other gateways."""
+    authority = {"authority": kms_of(layout).authority.read_text(encoding="ascii")}
     path = layout.engine / _FILE
-    found: Mapping[str, Json] = (
-        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    )
-    return found.get(cluster, {})
-
-
-def _gateway(kms: Kms, cluster: str, peers: Mapping[str, str]) -> Json:
-    keys = {
-        "address": kms.url,
-        "project": GATEWAYS,
-        "path": cluster,
-        "auth": Cluster(cluster, "", ("", "")).mount,
-        "authority": kms.authority.read_text(encoding="ascii"),
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    peers = {name: public for name, public in known.items() if name != cluster}
+    return {
+        "gateway": {"keys": authority, "peers": peers},
+        "spire": {"authority": {"keySource": authority}},
     }
-    others = {name: public for name, public in peers.items() if name != cluster}
-    # Not every kernel has WireGuard.
-    return {"keys": keys, "userspace": True, "peers": others}
 
 
 def public_keys(kms: Kms, clusters: Sequence[str], report: Report) -> Mapping[str, str]:
