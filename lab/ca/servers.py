@@ -24,14 +24,14 @@ Tell = Callable[..., Any]
 
 
 def servers(api: Client) -> tuple[Pod, ...]:
-    """The pods that run.
+    """Their pods.
 
     Raises:
-        LabError: if none does.
+        LabError: if not all of them are ready, as nobody else is asked what they have.
     """
-    found = tuple(pod for pod in pods(api, SPIRE_NAMESPACE) if pod.account == SERVER and pod.ready)
-    if not found:
-        raise LabError(f"no SPIRE server is ready in {SPIRE_NAMESPACE}")
+    found = tuple(pod for pod in pods(api, SPIRE_NAMESPACE) if pod.account == SERVER)
+    if not found or not all(pod.ready for pod in found):
+        raise LabError(f"not every SPIRE server is ready in {SPIRE_NAMESPACE}")
     return found
 
 

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from hvac.exceptions import InvalidPath
 from psycopg.conninfo import make_conninfo
 
 from gateway.ca.ceremony import BUNDLE, CERTIFICATE, KEY
 from gateway.ca.certificates import check_chain, load_certificate
 from gateway.ca.plan import Step
 from gateway.ca.state import State
+from gateway.fetch import keep, parser
 from gateway.fetch import main as fetch
 from gateway.keys import ForbiddenError, MissingError
 from lab.ca.ceremonies import Ceremonies
@@ -51,6 +53,12 @@ def ceremonies(site: Site, tmp_path: Path) -> Iterator[Ceremonies]:
     for folder in ("root/", "spire/"):
         for name in kv.list_secrets(folder, mount_point=AUTHORITIES)["data"]["keys"]:
             kv.delete_metadata_and_all_versions(f"{folder}{name}", AUTHORITIES)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 def arguments(site: Site, into: Path) -> list[str]:
@@ -121,6 +129,40 @@ def test_the_ceremonys_token_is_for_the_cas_alone_and_ends_with_it(
             site.store(GATEWAYS, token, auth="token").read(CLUSTER)
     with pytest.raises(ForbiddenError):
         site.store(AUTHORITIES, token, auth="token").read("root/root-1")
+
+
+class _Over(Exception):  # noqa: N818 - the test is
+    """Ends what would go on for ever."""
+
+
+def test_who_asks_for_ever_comes_in_once_and_leaves_nothing_open(
+    site: Site, ceremonies: Ceremonies, memory: Path
+) -> None:
+    ceremonies.hold(Step.FOUND, "root-1")
+    opened: list[int] = []
+    leases = partial(_leases, site)
+    before = leases()
+
+    def pause(_: float) -> None:
+        opened.append(len(list(Path("/proc/self/fd").iterdir())))
+        if len(opened) == 6:
+            raise _Over
+
+    with pytest.raises(_Over):
+        keep(parser().parse_args([*arguments(site, memory), "--every=1"]), pause)
+    assert {path.name for path in memory.iterdir()} == set(FIELDS)
+    # The first time has opened what is kept.
+    assert len(set(opened[1:])) == 1
+    assert leases() == before + 1
+
+
+def _leases(site: Site) -> int:
+    """Tokens that Vault has given to the cluster's pods."""
+    way = f"auth/jwt-{CLUSTER}/login"
+    try:
+        return len(site.vault.sys.list_leases(way)["data"]["keys"])
+    except InvalidPath:
+        return 0
 
 
 # --- SPIRE ----------------------------------------------------------------------------------------
