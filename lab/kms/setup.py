@@ -13,6 +13,7 @@ GATEWAYS, AUTHORITIES = "zt-wireguard", "zt-root-ca"
 _AUDIENCE = "kms"
 _SERVERS = "spire-server"
 _TOKEN_LIFE = "10m"  # noqa: S105 - a time
+_VERSIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ def set_up(vault: Any, clusters: tuple[Cluster, ...]) -> None:  # noqa: ANN401 -
     """Both projects, and for each cluster its gateway's and its SPIRE servers' way in."""
     for project in (GATEWAYS, AUTHORITIES):
         vault.sys.enable_secrets_engine("kv", path=project, options={"version": "2"})
+        # Whoever looks for keys where they should not be has to know every one that there was.
+        vault.secrets.kv.v2.configure(max_versions=_VERSIONS, mount_point=project)
     for name in ("zt-status", "zt-root-ca-ceremony"):
         vault.sys.create_or_update_policy(name, policy(name))
     for cluster in clusters:

@@ -11,6 +11,7 @@ from typing import Any
 from lab.cluster.client import Client
 from lab.cluster.model import Layout
 from lab.cluster.network import processes
+from lab.mesh.processes import read_state
 
 Json = dict[str, Any]
 Carrier = tuple[str, bytes]
@@ -72,7 +73,7 @@ def state(layout: Layout) -> Iterator[Carrier]:
 
 def started(layout: Layout) -> Iterator[Carrier]:
     """Environment and arguments of all that runs in the lab: its own programs, and containers."""
-    own = set(processes(layout))
+    own = {*processes(layout), *_recorded(layout)}
     for folder in _PROC.glob("[0-9]*"):
         # Processes end while one looks.
         with suppress(OSError):
@@ -80,6 +81,14 @@ def started(layout: Layout) -> Iterator[Carrier]:
                 name = f"{(folder / 'comm').read_text().strip()} {folder.name}"
                 yield f"{name} cmdline", (folder / "cmdline").read_bytes()
                 yield f"{name} environ", without_audit((folder / "environ").read_bytes())
+
+
+def _recorded(layout: Layout) -> Iterator[int]:
+    """Who keeps the lab is in none of its namespaces."""
+    found = read_state(layout.run)
+    if found:
+        yield from (item.identity.pid for item in found.processes)
+        yield from [found.supervisor.pid] if found.supervisor else []
 
 
 def without_audit(environment: bytes) -> bytes:
@@ -90,13 +99,21 @@ def without_audit(environment: bytes) -> bytes:
 
 def logs(layout: Layout) -> Iterator[Carrier]:
     """What the lab's programs and its containers wrote, also those that have ended."""
-    yield from _files(layout.run.logs)
-    for folder in sorted(layout.root.glob("*/nodes/*/var/log/pods")):
-        yield from _files(folder)
+    folders = (layout.run.logs, *sorted(layout.root.glob("*/nodes/*/var/log/pods")))
+    seen: set[int] = set()
+    for path in (path for folder in folders for path in _paths(folder)):
+        with suppress(FileNotFoundError):
+            # What is kept (lab.nodes.logs) is the same file.
+            if (number := path.stat().st_ino) not in seen:
+                seen.add(number)
+                yield str(path), path.read_bytes()
 
 
 def _files(folder: Path) -> Iterator[Carrier]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            with suppress(FileNotFoundError):
-                yield str(path), path.read_bytes()
+    for path in _paths(folder):
+        with suppress(FileNotFoundError):
+            yield str(path), path.read_bytes()
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())

@@ -1,10 +1,11 @@
-"""The keys that the KMS of a lab has, so that they can be looked for elsewhere."""
+"""The keys that the KMS of a lab has, or had, so that they can be looked for elsewhere."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import (
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from hvac.exceptions import InvalidPath
 
 from lab.cluster.model import Layout
 from lab.cluster.network import NAMESPACES
@@ -24,27 +26,32 @@ _PEM = "-----BEGIN"
 
 
 def keys_of(layout: Layout) -> tuple[bytes, ...]:
-    """All private keys, in the forms that they may be seen in; none where there is no KMS."""
+    """All private keys in the forms that they may be seen in, and what opens KMS itself."""
     kms = kms_of(layout)
-    if not kms.secrets.exists():
-        return ()
     # It is in the lab's Internet, and nowhere else.
-    return within(NAMESPACES / layout.internet, lambda: tuple(_forms_in(kms)))
+    found = within(NAMESPACES / layout.internet, lambda: [*_forms_in(kms)])
+    return tuple(dict.fromkeys((*found, *opening(json.loads(kms.secrets.read_text())))))
+
+
+def opening(secrets: dict[str, Any]) -> Iterator[bytes]:
+    """What opens a Vault, and the token that may do everything, in the forms that both have."""
+    for key in secrets["keys"]:
+        yield from (key.encode(), bytes.fromhex(key))
+    yield str(secrets["root_token"]).encode()
 
 
 def _forms_in(kms: Kms) -> Iterator[bytes]:
-    vault = client(kms)
+    vault = client(kms).secrets.kv.v2
     for project in (GATEWAYS, AUTHORITIES):
         for path in _paths(vault, project, ""):
-            yield from forms(_secret(vault, project, path))
+            for secret in _versions(vault, project, path):
+                yield from forms(secret)
 
 
 def _paths(vault: Any, project: str, folder: str) -> Iterator[str]:  # noqa: ANN401 - hvac tells no types
     try:
-        listed = vault.secrets.kv.v2.list_secrets(folder, mount_point=project)
-    except Exception as error:
-        if type(error).__name__ != "InvalidPath":
-            raise
+        listed = vault.list_secrets(folder, mount_point=project)
+    except InvalidPath:
         return
     for name in listed["data"]["keys"]:
         if name.endswith("/"):
@@ -53,11 +60,30 @@ def _paths(vault: Any, project: str, folder: str) -> Iterator[str]:  # noqa: ANN
             yield f"{folder}{name}"
 
 
-def _secret(vault: Any, project: str, path: str) -> dict[str, str]:  # noqa: ANN401
-    found = vault.secrets.kv.v2.read_secret_version(
-        path, mount_point=project, raise_on_deleted_version=False
-    )
-    return dict(found["data"]["data"] or {})
+def _versions(vault: Any, project: str, path: str) -> Iterator[dict[str, str]]:  # noqa: ANN401
+    """All versions of a secret that KMS still has, those that are disabled as well."""
+    found = vault.read_secret_metadata(path, mount_point=project)["data"]["versions"]
+    for number, version in found.items():
+        if version["destroyed"]:
+            continue
+        with _enabled(vault, project, path, int(number), was=not version["deletion_time"]):
+            read = vault.read_secret_version(
+                path, int(number), project, raise_on_deleted_version=True
+            )
+            yield dict(read["data"]["data"])
+
+
+@contextmanager
+def _enabled(vault: Any, project: str, path: str, number: int, *, was: bool) -> Iterator[None]:  # noqa: ANN401
+    """A version can be read while the block lasts; who is not an administrator can't do this."""
+    if was:
+        yield
+        return
+    vault.undelete_secret_versions(path, [number], project)
+    try:
+        yield
+    finally:
+        vault.delete_secret_versions(path, [number], project)
 
 
 def forms(secret: dict[str, str]) -> Iterator[bytes]:

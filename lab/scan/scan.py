@@ -42,6 +42,11 @@ class Scanner:
 
     planted: tuple[bytes, ...] = ()
     _keys: dict[bytes, Found] = field(default_factory=dict)
+    _shortest: int = 0
+
+    def __post_init__(self) -> None:
+        """Measure the secrets."""
+        self._shortest = min(map(len, self.planted), default=0)
 
     def scan(self, carrier: str, data: bytes) -> list[Found]:
         """What is in a carrier, in the order of its lines."""
@@ -64,7 +69,8 @@ class Scanner:
             yield from in_text(view.text)
         data = view.data
         yield from ((kind, start, start + _KEY_BYTES) for kind, start in in_bytes(data))
-        for secret in self.planted:
+        # Most views are too short for any of them.
+        for secret in self.planted if len(data) >= self._shortest else ():
             start = data.find(secret)
             if start >= 0:
                 yield PLANTED, start, start + len(secret)
@@ -89,8 +95,12 @@ def _found(carrier: str, text: str, view: View, place: tuple[str, int], value: s
     kind, origin = place
     line = text.count("\n", 0, origin) + 1
     column = origin - (text.rfind("\n", 0, origin) + 1) + 1
-    digest = hashlib.sha256(value.encode("latin-1")).hexdigest()
-    return Found(carrier, line, column, kind, view.wrappings, digest[:_DIGITS])
+    return Found(carrier, line, column, kind, view.wrappings, fingerprint(value))
+
+
+def fingerprint(value: str) -> str:
+    """By what a secret is known that is never shown; a text in Latin-1."""
+    return hashlib.sha256(value.encode("latin-1")).hexdigest()[:_DIGITS]
 
 
 def _public(key: bytes) -> bytes:

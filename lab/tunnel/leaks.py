@@ -1,53 +1,131 @@
-"""Whether any key that KMS has is anywhere else, and whether anything looks like one."""
+"""Whether any key of KMS or of a sidecar is elsewhere, and whether anything looks like one."""
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 
-from lab.check.model import BrokenError, Check, Judge, all_of
-from lab.scan import carriers
+from components.audit import access
+from components.spire.names import DATASTORE
+from lab.check.model import BrokenError, Check, all_of
+from lab.cluster.client import Client
+from lab.scan import carriers, control
 from lab.scan.carriers import Carrier
 from lab.scan.kms import keys_of
-from lab.scan.scan import PLANTED, scan
+from lab.scan.memory import svid_keys
+from lab.scan.scan import PLANTED, Found, fingerprint, scan
 from lab.tunnel.site import Tunnels
+from zt.wellknown import SPIRE_NAMESPACE
 
 _SHOWN = 5
+_BYTES = 32
+# Of the evaluator (HIP-54, "Deployment").
+_EVALUATOR = "zt-secrets"
 
 Look = Callable[[], Iterator[Carrier]]
 
 
+@dataclass(frozen=True, slots=True)
+class Somewhere:
+    """A kind of place: how it is looked through, and how something is put there to be found.
+
+    ``finds`` is in how many carriers that is then; those that are ``allowed`` may have secrets of
+    their own, and none of those of KMS.
+    """
+
+    name: str
+    look: Look
+    plant: Callable[[str], AbstractContextManager[None]]
+    finds: int = 1
+    allowed: frozenset[str] = frozenset()
+
+
 def leaks(tunnels: Tunnels) -> Iterator[Check]:
     """Objects, state, processes and logs have no key; Secrets have none of those of KMS."""
-    tunnels.say("looking for keys in objects, state, processes and logs")
+    tunnels.say("taking the keys out of KMS, and those of sidecars out of their memory")
     layout = tunnels.lab.layout
-    planted = keys_of(layout)
-    yield from all_of("no key but in KMS", _judges(tunnels, planted))
+    known = (*keys_of(layout), *(key for api in _apis(tunnels) for key in svid_keys(api)))
+    tunnels.say(f"looking for {len(known)} forms of keys in objects, state, processes and logs")
+    asked = [(place.name, partial(_clean, place, known)) for place in _places(tunnels)]
+    yield from all_of("no key but in KMS", asked)
 
 
-def _judges(tunnels: Tunnels, planted: tuple[bytes, ...]) -> Iterator[tuple[str, Judge]]:
+def _apis(tunnels: Tunnels) -> Iterator[Client]:
+    yield from map(tunnels.lab.api, tunnels.lab.clusters)
+
+
+def _places(tunnels: Tunnels) -> Iterator[Somewhere]:
     layout = tunnels.lab.layout
-    for cluster in tunnels.lab.clusters:
-        api = tunnels.lab.api(cluster)
-        yield (
+    for cluster, api in zip(tunnels.lab.clusters, _apis(tunnels), strict=True):
+        yield Somewhere(
             f"objects of {cluster}",
-            partial(_clean, partial(carriers.objects, api, cluster), planted),
+            partial(carriers.objects, api, cluster),
+            partial(control.in_object, api, "ConfigMap"),
         )
-        secrets = partial(carriers.secrets, api, cluster)
-        yield f"Secrets of {cluster}", partial(_clean, secrets, planted, only_planted=True)
-    for name, found in (
-        ("Pulumi's state", carriers.state),
-        ("environment and arguments", carriers.started),
-        ("logs", carriers.logs),
-    ):
-        yield name, partial(_clean, partial(found, layout), planted)
+        yield Somewhere(
+            f"Secrets of {cluster}",
+            partial(carriers.secrets, api, cluster),
+            partial(control.in_object, api, "Secret"),
+            allowed=frozenset(_allowed(tunnels, cluster)),
+        )
+    yield Somewhere(
+        "Pulumi's state",
+        partial(carriers.state, layout),
+        partial(control.in_file, layout.engine / "state"),
+    )
+    yield Somewhere(
+        "environment and arguments",
+        partial(carriers.started, layout),
+        partial(control.in_process, layout),
+        finds=2,
+    )
+    writing = [gateway.pid for gateway in tunnels.pair()]
+    yield Somewhere(
+        "logs",
+        partial(carriers.logs, layout),
+        partial(control.in_logs, layout.run.logs, writing),
+        finds=1 + len(writing),
+    )
 
 
-def _clean(found: Look, planted: tuple[bytes, ...], *, only_planted: bool = False) -> str:
-    looked = list(found())
-    seen = [one for one in scan(looked, planted) if not only_planted or one.kind == PLANTED]
+def _allowed(tunnels: Tunnels, cluster: str) -> Iterator[str]:
+    """The Secrets that are there for passwords and what belongs to them, by name."""
+    name = tunnels.lab.policy.mesh.infrastructure.evaluator
+    found = (s for s in tunnels.lab.policy.services if (s.cluster, s.name) == (cluster, name))
+    for service in found:
+        for secret in (_EVALUATOR, access.ADMIN.secret, access.KEEPER.secret):
+            yield f"{cluster} {carriers.SECRETS} {service.namespace}/{secret}"
+    yield f"{cluster} {carriers.SECRETS} {SPIRE_NAMESPACE}/{DATASTORE}"
+
+
+def _clean(place: Somewhere, known: tuple[bytes, ...]) -> str:
+    planted = base64.b64encode(secrets.token_bytes(_BYTES)).decode()
+    with place.plant(planted):
+        looked = [*place.look()]
+    found = scan(looked, (*known, planted.encode()))
+    ours = {one.carrier for one in found if _is(one, planted)}
+    if len(ours) < place.finds:
+        raise BrokenError(f"what was put into {place.finds} is found in {len(ours)}: {ours}")
+    seen = [one for one in found if not (_is(one, planted) or _is_allowed(one, place))]
     if seen:
         more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
         raise BrokenError("; ".join(map(str, seen[:_SHOWN])) + more)
     size = sum(len(content) for _, content in looked)
-    return f"{len(looked)} looked through, {size / 1e6:.1f} MB, for {len(planted)} forms of keys"
+    named = {one.carrier for one in found if _is_allowed(one, place)}
+    beside = f"; passwords are in {', '.join(sorted(named))} alone" if named else ""
+    return (
+        f"{len(looked)} looked through, {size / 1e6:.1f} MB, for {len(known)} forms of keys; "
+        f"what was put there was found{beside}"
+    )
+
+
+def _is(one: Found, planted: str) -> bool:
+    return one.kind == PLANTED and one.fingerprint == fingerprint(planted)
+
+
+def _is_allowed(one: Found, place: Somewhere) -> bool:
+    return one.kind != PLANTED and one.carrier in place.allowed
