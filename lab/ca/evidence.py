@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -20,26 +20,29 @@ from zt.wellknown import BUNDLE_KEY, SIDECAR_BUNDLE
 
 _SECRETS = "/config_dump?resource=dynamic_active_secrets"
 _PAUSE = 2.0
+_SHOWN = 4
 
 
-def until(what: str, is_so: Callable[[], bool], patience: float) -> None:
-    """Wait until something is so everywhere; who ends meanwhile is looked at again.
+def until(what: str, lacking: Callable[[], Iterable[str]], patience: float) -> None:
+    """Wait until nobody lacks something; who ends meanwhile is looked at again.
 
     Raises:
-        LabError: if it does not come to that within so many seconds.
+        LabError: if somebody does after so many seconds, with their names.
     """
     deadline = time.monotonic() + patience
-    while not _quietly(is_so):
+    while left := _named(lacking):
         if time.monotonic() > deadline:
-            raise LabError(f"after {patience:.0f} s it was not everywhere that {what}")
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            who = f"{', '.join(left[:_SHOWN])}{more}"
+            raise LabError(f"after {patience:.0f} s it was not everywhere that {what}: {who}")
         time.sleep(_PAUSE)
 
 
-def _quietly(is_so: Callable[[], bool]) -> bool:
+def _named(lacking: Callable[[], Iterable[str]]) -> tuple[str, ...]:
     try:
-        return is_so()
-    except (LabError, OSError, ValueError):
-        return False
+        return tuple(lacking())
+    except (LabError, OSError, ValueError) as error:
+        return (str(error),)
 
 
 def trusted_by(place: Place) -> frozenset[str]:

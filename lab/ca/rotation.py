@@ -6,7 +6,7 @@ Time is not waited for here, but evidence: nobody relies on what somebody does n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -84,41 +84,46 @@ class Rotation:
         Raises:
             LabError: if somebody does not follow, or traffic is not steady at the beginning.
         """
-        active, new = self.ceremonies.state.active, self.ceremonies.next_root
-        if active is None:
+        if self.ceremonies.state.active is None:
             raise LabError("the lab has no root: it did not come up whole")
         with self._traffic() as traffic:
-            self._announce(active.name, new)
+            new = self._announce()
             self._issue(Step.ACTIVATE, new, f"issuing CAs below {new}")
             self._issue(Step.RENEW, new, "issuing CAs once more")
-            self._retire(active.name)
+            for root in self.ceremonies.state.published:
+                if root.name != new:
+                    self._retire(root.name)
             seen = [one for item in traffic for one in item.end()]
         across = [one for one in seen if one.flow.edge.crosses]
         return Rotated(tuple(self.stages), tally(seen), tally(across))
 
-    def _announce(self, old: str, new: str) -> None:
-        with self._stage(f"{new} beside {old}"):
-            state = self.ceremonies.hold(Step.ANNOUNCE, new)
-            roots = _roots(state)
-            until("servers have both roots", lambda: self._servers_publish(roots), self._fetched)
+    def _announce(self) -> str:
+        """A new root, or one that a run before has announced and not come to use; its name."""
+        state = self.ceremonies.state
+        pending = next((root.name for root in state.published if root.active is None), None)
+        new = pending or self.ceremonies.next_root
+        with self._stage(f"{new} is announced"):
+            roots = _roots(state if pending else self.ceremonies.hold(Step.ANNOUNCE, new))
+            until("servers have both roots", lambda: self._without(roots), self._fetched)
             self._renew()
-            until("sidecars trust both roots", lambda: self._sidecars_trust(roots), _DELIVERED)
+            until("sidecars trust both", lambda: self._distrusting(roots), _DELIVERED)
+        return new
 
     def _issue(self, step: Step, root: str, name: str) -> None:
         with self._stage(name):
             state = self.ceremonies.hold(step, root)
             issued = {item.cluster: item.certificate for item in state.issuing}
-            until("servers have them", lambda: self._servers_have(issued), self._fetched)
+            until("servers have them", lambda: self._behind(issued), self._fetched)
             self._renew()
             serials = frozenset(load_certificate(t).serial_number for t in issued.values())
             # Each SVID is renewed at half of its life.
             patience = _DELIVERED + self.ceremonies.mesh.lifetimes.svid
-            until("SVIDs are below them", lambda: self._svids_are_below(serials), patience)
+            until("SVIDs are below them", lambda: self._elsewhere(serials), patience)
 
     def _retire(self, old: str) -> None:
         with self._stage(f"{old} is retired"):
             roots = _roots(self.ceremonies.hold(Step.RETIRE, old))
-            until("servers have one root", lambda: self._servers_publish(roots), self._fetched)
+            until("servers have one root", lambda: self._without(roots), self._fetched)
             self._renew()
 
     def _renew(self) -> None:
@@ -128,17 +133,22 @@ class Rotation:
 
     # --- Evidence ---------------------------------------------------------------------------------
 
-    def _servers_publish(self, roots: frozenset[str]) -> bool:
-        return all(roots_of(pod) == roots for _, pod in self._each_server())
+    def _without(self, roots: frozenset[str]) -> Iterator[str]:
+        """Servers that would publish other roots than these."""
+        return (pod.name for _, pod in self._each_server() if roots_of(pod) != roots)
 
-    def _servers_have(self, issued: dict[str, str]) -> bool:
-        return all(issuing_of(pod) == issued[cluster] for cluster, pod in self._each_server())
+    def _behind(self, issued: Mapping[str, str]) -> Iterator[str]:
+        """Servers that would sign below another issuing CA than that of their cluster."""
+        pairs = self._each_server()
+        return (pod.name for cluster, pod in pairs if issuing_of(pod) != issued[cluster])
 
-    def _sidecars_trust(self, roots: frozenset[str]) -> bool:
-        return all(trusted_by(place) >= roots for place in self._sidecars())
+    def _distrusting(self, roots: frozenset[str]) -> Iterator[str]:
+        """Pods whose sidecars do not trust all of these roots."""
+        return (place.name for place in self._sidecars() if not trusted_by(place) >= roots)
 
-    def _svids_are_below(self, serials: frozenset[int]) -> bool:
-        return all(is_below(place, serials) for place in self._sidecars())
+    def _elsewhere(self, serials: frozenset[int]) -> Iterator[str]:
+        """Pods whose SVIDs are below none of these issuing CAs."""
+        return (place.name for place in self._sidecars() if not is_below(place, serials))
 
     def _each_server(self) -> Iterator[tuple[str, Pod]]:
         for item in self.clusters:

@@ -10,16 +10,16 @@ from tests.authorities import issuing_cas
 def test_what_never_comes_is_told_and_who_ends_is_looked_at_again() -> None:
     seen: list[int] = []
 
-    def comes() -> bool:
+    def lacking() -> list[str]:
         seen.append(1)
         if len(seen) == 1:
-            raise OSError
-        return True
+            raise OSError("it ended")
+        return []
 
-    until("it is", comes, 10)
+    until("it is", lacking, 10)
     assert len(seen) == 2
-    with pytest.raises(LabError, match="not everywhere that it is"):
-        until("it is", lambda: False, -1)
+    with pytest.raises(LabError, match="not everywhere that it is: a, b, c, d and 1 more"):
+        until("it is", lambda: "abcde", -1)
 
 
 def test_a_bundle_has_as_many_roots_as_were_published() -> None:
