@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
+from lab.ca import report
 from lab.ca.ceremonies import Ceremonies, transcript_of
-from lab.ca.rotation import Cluster, Rotated, Rotation
+from lab.ca.clusters import Cluster, Clusters
+from lab.ca.rotation import Rotation
 from lab.check.model import site_of
 from lab.cluster.model import Layout
 from lab.commands import FAILED, alone, as_json_option, one_sentence, state_option, teller
@@ -38,14 +37,13 @@ def ca(*, state: Path, as_json: bool) -> None:
     """  # noqa: D301 - \b keeps click from joining the lines
     lab, say = lab_of(Layout(state.absolute())), teller(as_json=as_json)
     with alone(lab.layout.policies, say), callers() as found:
-        clusters = tuple(_cluster(lab, name, found) for name in lab.clusters)
+        clusters = Clusters(tuple(_cluster(lab, name, found) for name in lab.clusters))
         kms, transcript = near(lab.layout), transcript_of(lab.layout)
-        ceremonies = Ceremonies(kms, transcript, lab.policy.mesh, say)
-        rotated = Rotation(clusters, ceremonies, say).run()
+        rotated = Rotation(clusters, Ceremonies(kms, transcript, lab.policy.mesh, say), say).run()
     if as_json:
-        click.echo(json.dumps(report(rotated)))
+        click.echo(json.dumps(report.as_json(rotated)))
     else:
-        _show(Console(), rotated)
+        report.show(Console(), rotated)
     if rotated.surprises:
         raise SystemExit(FAILED)
 
@@ -53,30 +51,3 @@ def ca(*, state: Path, as_json: bool) -> None:
 def _cluster(lab: Lab, name: str, found: Callers) -> Cluster:
     checked = partial(site_of, name, lab.policy, lab.api(name), lab.nodes, found)
     return Cluster(Site(lab.layout, name), checked)
-
-
-def report(rotated: Rotated) -> dict[str, Any]:
-    """For programs."""
-    return {
-        "held": not rotated.surprises,
-        "stages": [asdict(stage) for stage in rotated.stages],
-        **rotated.tally.counts,
-        "across": rotated.across.counts,
-        "surprises": list(rotated.surprises),
-    }
-
-
-def _show(console: Console, rotated: Rotated) -> None:
-    for sentence in rotated.surprises:
-        console.print(f"[red]{escape(sentence)}")
-    seen, colour = rotated.tally, "[red]" if rotated.surprises else "[green]"
-    console.print(
-        f"{colour}a new root: {len(seen.failed)} of {seen.opened} new connections failed, "
-        f"{len(seen.cut)} open ones ended in {seen.asked} questions; {seen.passed} of {seen.tried} "
-        "that may not be passed"
-    )
-    crossed = rotated.across
-    console.print(
-        f"of those, {len(crossed.failed)} of {crossed.opened} and {len(crossed.cut)} in "
-        f"{crossed.asked} crossed the tunnel"
-    )

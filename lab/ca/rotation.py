@@ -6,8 +6,8 @@ Time is not waited for here, but evidence: nobody relies on what somebody does n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from components.spire.authority import refresh_seconds
@@ -15,67 +15,25 @@ from gateway.ca.certificates import load_certificate
 from gateway.ca.plan import Step
 from gateway.ca.state import State
 from lab.ca.ceremonies import Ceremonies
-from lab.ca.evidence import is_below, trusted_by, until
-from lab.ca.servers import issuing_of, renew, roots_of, servers
-from lab.check.model import Place
-from lab.check.model import Site as Checked
+from lab.ca.clusters import Clusters
+from lab.ca.evidence import until
+from lab.ca.report import Rotated, Stage
 from lab.cluster.model import LabError
-from lab.faults.run import unsteady
-from lab.faults.site import Site
-from lab.faults.tally import Tally, tally
-from lab.faults.traffic import Dialled, Traffic, running, until_steady
-from lab.nodes.pods import Pod
+from lab.faults.tally import tally
 
-Say = Callable[[str], None]
-
-_QUIET, _STEADY = 5.0, 90.0
 # A kubelet brings a changed ConfigMap into pods within a minute and a half.
 _DELIVERED = 180.0
 # KMS may be slow, and the machine.
 _SLACK = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A cluster, as traffic and as checks see it; ``checked`` looks anew."""
-
-    site: Site
-    checked: Callable[[], Checked]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A step of the rotation, and how long it took until everybody had followed."""
-
-    name: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rotated:
-    """What was done, and what it did to the traffic; ``across`` is what crosses the tunnel."""
-
-    stages: tuple[Stage, ...]
-    tally: Tally
-    across: Tally
-
-    @property
-    def surprises(self) -> tuple[str, ...]:
-        """What should not have been."""
-        seen = self.tally
-        found = [f"{item.flow}: {item.error}" for item in (*seen.failed, *seen.cut)]
-        if seen.passed:
-            found.append(f"{seen.passed} connections passed that should have been refused")
-        return tuple(found)
-
-
 @dataclass
 class Rotation:
     """Carries a lab from its root to the next."""
 
-    clusters: tuple[Cluster, ...]
+    clusters: Clusters
     ceremonies: Ceremonies
-    say: Say
+    say: Callable[[str], None]
     stages: list[Stage] = field(default_factory=list)
 
     def run(self) -> Rotated:
@@ -86,7 +44,7 @@ class Rotation:
         """
         if self.ceremonies.state.active is None:
             raise LabError("the lab has no root: it did not come up whole")
-        with self._traffic() as traffic:
+        with self.clusters.traffic() as traffic:
             new = self._announce()
             self._issue(Step.ACTIVATE, new, f"issuing CAs below {new}")
             self._issue(Step.RENEW, new, "issuing CAs once more")
@@ -104,62 +62,32 @@ class Rotation:
         new = pending or self.ceremonies.next_root
         with self._stage(f"{new} is announced"):
             roots = _roots(state if pending else self.ceremonies.hold(Step.ANNOUNCE, new))
-            until("servers have both roots", lambda: self._without(roots), self._fetched)
-            self._renew()
-            until("sidecars trust both", lambda: self._distrusting(roots), _DELIVERED)
+            self._fetched("have both roots", lambda: self.clusters.without(roots))
+            self.clusters.renew()
+            until("sidecars trust both", lambda: self.clusters.distrusting(roots), _DELIVERED)
         return new
 
     def _issue(self, step: Step, root: str, name: str) -> None:
         with self._stage(name):
             state = self.ceremonies.hold(step, root)
             issued = {item.cluster: item.certificate for item in state.issuing}
-            until("servers have them", lambda: self._behind(issued), self._fetched)
-            self._renew()
+            self._fetched("have them", lambda: self.clusters.behind(issued))
+            self.clusters.renew()
             serials = frozenset(load_certificate(t).serial_number for t in issued.values())
             # Each SVID is renewed at half of its life.
             patience = _DELIVERED + self.ceremonies.mesh.lifetimes.svid
-            until("SVIDs are below them", lambda: self._elsewhere(serials), patience)
+            until("SVIDs are below them", lambda: self.clusters.elsewhere(serials), patience)
 
     def _retire(self, old: str) -> None:
         with self._stage(f"{old} is retired"):
             roots = _roots(self.ceremonies.hold(Step.RETIRE, old))
-            until("servers have one root", lambda: self._without(roots), self._fetched)
-            self._renew()
+            self._fetched("have it no more", lambda: self.clusters.without(roots))
+            self.clusters.renew()
 
-    def _renew(self) -> None:
-        """Each server takes a CA below what it has: by itself it would within half of a life."""
-        for _, pod in self._each_server():
-            renew(pod)
-
-    # --- Evidence ---------------------------------------------------------------------------------
-
-    def _without(self, roots: frozenset[str]) -> Iterator[str]:
-        """Servers that would publish other roots than these."""
-        return (pod.name for _, pod in self._each_server() if roots_of(pod) != roots)
-
-    def _behind(self, issued: Mapping[str, str]) -> Iterator[str]:
-        """Servers that would sign below another issuing CA than that of their cluster."""
-        pairs = self._each_server()
-        return (pod.name for cluster, pod in pairs if issuing_of(pod) != issued[cluster])
-
-    def _distrusting(self, roots: frozenset[str]) -> Iterator[str]:
-        """Pods whose sidecars do not trust all of these roots."""
-        return (place.name for place in self._sidecars() if not trusted_by(place) >= roots)
-
-    def _elsewhere(self, serials: frozenset[int]) -> Iterator[str]:
-        """Pods whose SVIDs are below none of these issuing CAs."""
-        return (place.name for place in self._sidecars() if not is_below(place, serials))
-
-    def _each_server(self) -> Iterator[tuple[str, Pod]]:
-        for item in self.clusters:
-            for pod in servers(item.site.api):
-                yield item.site.cluster, pod
-
-    def _sidecars(self) -> Iterator[Place]:
-        for item in self.clusters:
-            yield from (place for place in item.checked().places if place.has_sidecar)
-
-    # --- Around -----------------------------------------------------------------------------------
+    def _fetched(self, what: str, lacking: Callable[[], Iterator[str]]) -> None:
+        """Wait until servers' pods have what KMS has."""
+        patience = 2 * refresh_seconds(self.ceremonies.mesh.lifetimes) + _SLACK
+        until(f"servers {what}", lacking, patience)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -167,29 +95,6 @@ class Rotation:
         yield
         self.stages.append(Stage(name, time.monotonic() - began))
         self.say(f"{name}: everywhere after {self.stages[-1].seconds:.0f} s")
-
-    @contextmanager
-    def _traffic(self) -> Iterator[list[Traffic]]:
-        with ExitStack() as stack:
-            flows = {item.site: self._flows(item) for item in self.clusters}
-            if not any(one.flow.edge.crosses for found in flows.values() for one in found):
-                raise LabError("nothing that the policies declare crosses the tunnel now")
-            begun = [running(site.dial, found) for site, found in flows.items()]
-            found = [stack.enter_context(item) for item in begun]
-            for traffic in found:
-                if not until_steady(traffic, _QUIET, _STEADY):
-                    raise LabError(f"at the beginning, {unsteady(traffic)}")
-            yield found
-
-    def _flows(self, cluster: Cluster) -> tuple[Dialled, ...]:
-        """All flows within a cluster, and those from it through the tunnel."""
-        others = [item.site for item in self.clusters if item is not cluster]
-        return (*cluster.site.flows(), *cluster.site.crossing(others))
-
-    @property
-    def _fetched(self) -> float:
-        """Seconds within which servers' pods have what KMS has."""
-        return 2 * refresh_seconds(self.ceremonies.mesh.lifetimes) + _SLACK
 
 
 def _roots(state: State) -> frozenset[str]:

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import requests
+from hvac.exceptions import VaultError
+
 from gateway.keys import KeyStore, open_store
 from lab.cluster.forward import forward
 from lab.cluster.model import LabError, Layout
@@ -32,9 +35,14 @@ def near(layout: Layout) -> Kms:
 
 @contextmanager
 def ceremony_store(kms: Kms) -> Iterator[KeyStore]:
-    """The project of the CAs by a token of the ceremony's, which is revoked afterwards."""
+    """The project of the CAs by a token of the ceremony's, which is revoked afterwards.
+
+    Raises:
+        LabError: if KMS gives none.
+    """
     vault = client(kms)
-    token = token_for(vault, _CEREMONY)
+    with _told():
+        token = token_for(vault, _CEREMONY)
     # In memory: a token is as good as the keys.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         file = Path(folder) / "token"
@@ -48,12 +56,26 @@ def ceremony_store(kms: Kms) -> Iterator[KeyStore]:
                 authority=kms.authority.read_text(encoding="ascii"),
             )
         finally:
-            vault.auth.token.revoke(token)
+            with _told():
+                vault.auth.token.revoke(token)
 
 
 def issuing_ca(kms: Kms, cluster: str) -> Mapping[str, str]:
-    """The issuing CA of a cluster with its key, as who may do everything reads it."""
-    found = client(kms).secrets.kv.v2.read_secret_version(
-        f"spire/{cluster}", mount_point=AUTHORITIES, raise_on_deleted_version=True
-    )
+    """The issuing CA of a cluster with its key, as who may do everything reads it.
+
+    Raises:
+        LabError: if it can't be read.
+    """
+    with _told():
+        found = client(kms).secrets.kv.v2.read_secret_version(
+            f"spire/{cluster}", mount_point=AUTHORITIES, raise_on_deleted_version=True
+        )
     return dict(found["data"]["data"])
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (VaultError, requests.RequestException) as error:
+        raise LabError(f"the KMS of the lab does not do as it is told: {error}") from None

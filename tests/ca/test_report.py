@@ -1,7 +1,6 @@
 """What a rotation of the CAs comes to, for people and programs."""
 
-from lab.ca.commands import report
-from lab.ca.rotation import Rotated, Stage
+from lab.ca.report import Rotated, Stage, as_json
 from lab.faults.tally import Edge, Event, Flow, Seen, Side, Sums, tally
 
 HERE = "spiffe://hanzo.ai/hanzo-k8s/hanzo"
@@ -21,14 +20,14 @@ def rotated(*flows: Seen) -> Rotated:
 
 
 def test_what_crosses_the_tunnel_is_told_by_itself() -> None:
-    found = report(rotated(seen(NEAR), seen(FAR)))
+    found = as_json(rotated(seen(NEAR), seen(FAR)))
     assert found["held"]
     assert (found["opened"], found["across"]["opened"]) == (22, 11)
     assert found["stages"] == [{"name": "root-2 beside root-1", "seconds": 90.0}]
 
 
 def test_one_connection_that_fails_is_a_surprise() -> None:
-    found = report(rotated(seen(NEAR), seen(FAR, error="reset")))
+    found = as_json(rotated(seen(NEAR), seen(FAR, error="reset")))
     assert not found["held"]
     assert found["surprises"] == ["lux/validator -> hanzo/gateway:4000: reset"]
     assert (found["failed"], found["across"]["failed"]) == (1, 1)

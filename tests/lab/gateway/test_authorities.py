@@ -32,6 +32,7 @@ from lab.ca.evidence import roots_in
 from lab.ca.servers import command, renew_by, told
 from lab.cluster.model import LabError
 from lab.kms.reach import ceremony_store, issuing_ca
+from lab.kms.server import open_up, seal
 from lab.kms.setup import AUTHORITIES, GATEWAYS
 from lab.stack.folder import ROOT
 from lab.tools.build import obtainable, tool
@@ -129,6 +130,19 @@ def test_the_ceremonys_token_is_for_the_cas_alone_and_ends_with_it(
             site.store(GATEWAYS, token, auth="token").read(CLUSTER)
     with pytest.raises(ForbiddenError):
         site.store(AUTHORITIES, token, auth="token").read("root/root-1")
+
+
+def test_a_kms_that_is_sealed_or_empty_is_said(site: Site, ceremonies: Ceremonies) -> None:
+    with pytest.raises(LabError, match="KMS of the lab"):
+        issuing_ca(site.kms, CLUSTER)
+    seal(site.kms)
+    try:
+        with pytest.raises(LabError, match=r"KMS of the lab.*sealed"):
+            ceremonies.hold(Step.FOUND, "root-1")
+        assert not ceremonies.path.exists()
+    finally:
+        open_up(site.kms)
+    ceremonies.hold(Step.FOUND, "root-1")
 
 
 class _Over(Exception):  # noqa: N818 - the test is
