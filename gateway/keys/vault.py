@@ -39,6 +39,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 # A token is renewed when this part of its time is left.
 _LEFT: Final = 1 / 3
 _LONGEST_REASON: Final = 200
+# What Vault puts before a reason that is the only one.
+_COUNTED: Final = "1 error occurred: * "
 _Answer = TypeVar("_Answer")
 
 
@@ -251,7 +253,8 @@ def _translated(trouble: str, call: Callable[[], _Answer]) -> _Answer:
 
 def _reason(error: exceptions.VaultError) -> str:
     said = "; ".join(error.errors or ()) if isinstance(error.errors, list) else str(error.errors)
-    return " ".join((said or type(error).__name__).split())[:_LONGEST_REASON]
+    plain = " ".join((said or type(error).__name__).split())
+    return plain.removeprefix(_COUNTED)[:_LONGEST_REASON]
 
 
 def _plain(error: requests.RequestException) -> str:
