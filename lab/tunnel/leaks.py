@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from components.audit import access
 from components.spire.names import DATASTORE
@@ -17,12 +18,15 @@ from lab.scan import carriers, control
 from lab.scan.carriers import Carrier
 from lab.scan.kms import keys_of
 from lab.scan.memory import svid_keys
+from lab.scan.programs import started_by
 from lab.scan.scan import PLANTED, Found, fingerprint, scan
-from lab.tunnel.site import Tunnels
+from lab.tunnel.site import Gateway, Tunnels, eventually
 from zt.wellknown import SPIRE_NAMESPACE
 
 _SHOWN = 5
 _BYTES = 32
+# The program that is given a key, and how long a rotation takes that can't be called off any more.
+_GIVEN, _ROTATION = "wg", 400.0
 # Of the evaluator (HIP-54, "Deployment").
 _EVALUATOR = "zt-secrets"
 
@@ -46,19 +50,41 @@ class Somewhere:
 
 def leaks(tunnels: Tunnels) -> Iterator[Check]:
     """Objects, state, processes and logs have no key; Secrets have none of those of KMS."""
-    tunnels.say("taking the keys out of KMS, and those of sidecars out of their memory")
     layout = tunnels.lab.layout
+    tunnels.say("watching what a gateway starts when it makes a key")
+    programs: dict[str, bytes] = {}
+    judge = partial(_taking_a_key, tunnels, programs)
+    yield from all_of("no key but in KMS", [("a gateway that takes a key is seen", judge)])
+    tunnels.say("taking the keys out of KMS, and those of sidecars out of their memory")
     known = (*keys_of(layout), *(key for api in _apis(tunnels) for key in svid_keys(api)))
     tunnels.say(f"looking for {len(known)} forms of keys in objects, state, processes and logs")
-    asked = [(place.name, partial(_clean, place, known)) for place in _places(tunnels)]
+    asked = [(place.name, partial(_clean, place, known)) for place in _places(tunnels, programs)]
     yield from all_of("no key but in KMS", asked)
+
+
+def _taking_a_key(tunnels: Tunnels, programs: dict[str, bytes]) -> str:
+    """Note the programs of a rotation that is begun, and called off."""
+    here, there = tunnels.pair()
+
+    def is_over() -> bool:
+        return all(one.tell("status")["step"] is None for one in (here, there))
+
+    with started_by(here.pid) as seen:
+        here.tell("rotate")
+        here.tell("call-off")
+        eventually(is_over, _ROTATION, "the end of a rotation that was called off")
+    programs |= seen
+    names = sorted({name.split()[0] for name in seen})
+    if _GIVEN not in names:
+        raise BrokenError(f"{_GIVEN} was not seen, only {', '.join(names)}")
+    return f"{len(seen) // 2} programs: {', '.join(names)}"
 
 
 def _apis(tunnels: Tunnels) -> Iterator[Client]:
     yield from map(tunnels.lab.api, tunnels.lab.clusters)
 
 
-def _places(tunnels: Tunnels) -> Iterator[Somewhere]:
+def _places(tunnels: Tunnels, programs: Mapping[str, bytes]) -> Iterator[Somewhere]:
     layout = tunnels.lab.layout
     for cluster, api in zip(tunnels.lab.clusters, _apis(tunnels), strict=True):
         yield Somewhere(
@@ -79,7 +105,7 @@ def _places(tunnels: Tunnels) -> Iterator[Somewhere]:
     )
     yield Somewhere(
         "environment and arguments",
-        partial(carriers.started, layout),
+        lambda: chain(carriers.started(layout), programs.items()),
         partial(control.in_process, layout),
         finds=2,
     )

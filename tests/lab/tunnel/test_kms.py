@@ -21,6 +21,9 @@ from lab.cluster.network import entered
 from lab.kms import trouble
 from lab.kms.server import Kms, client, open_up, prepare, program
 from lab.kms.setup import GATEWAYS, Cluster, set_up
+from lab.scan.kms import _forms_in
+from lab.scan.programs import started_by
+from lab.scan.scan import scan
 from lab.tools.build import obtainable
 from lab.tunnel.sealed import Failure, _runs
 from lab.tunnel.site import Tunnels
@@ -162,3 +165,18 @@ def test_nothing_is_lost_and_a_rotation_waits_with_a_reason(
     said = _runs(cast("Tunnels", joined), failure)
     assert said.startswith("0 of ")
     assert reason in said
+
+
+def test_what_a_gateway_starts_to_take_a_new_key_has_no_key(joined: Joined) -> None:
+    a, b = joined.gateways
+    assert a.process
+    with started_by(a.process.pid) as programs:
+        a.command("rotate")
+        a.command("call-off")
+        eventually(lambda: all(one.status["step"] is None for one in (a, b)))
+    names = {name.split()[0] for name in programs}
+    # The first lives for a few milliseconds.
+    assert {"wg", "wireguard-go"} <= names
+    known = {*_forms_in(joined.vault.near)}
+    assert scan(programs.items(), known) == []
+    assert len(known) > 3
