@@ -20,7 +20,7 @@ from lab.scan.kms import keys_of
 from lab.scan.memory import svid_keys
 from lab.scan.programs import started_by
 from lab.scan.scan import PLANTED, Found, fingerprint, scan
-from lab.tunnel.site import Gateway, Tunnels, eventually
+from lab.tunnel.site import Tunnels, eventually
 from zt.wellknown import SPIRE_NAMESPACE
 
 _SHOWN = 5
