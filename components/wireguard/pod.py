@@ -6,13 +6,15 @@ overlap.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from components.keys import Delivery, key_arguments, key_container, key_volumes, token_mount
 from components.pods import container_security, resources
 from components.settings import KeySource
+from zt.inject.restore import SAFE_TO_EVICT
 from zt.model import Service
-from zt.wellknown import MANAGED_BY
+from zt.wellknown import AGENT_SOCKET, MANAGED_BY
 
 Json = dict[str, Any]
 
@@ -23,6 +25,8 @@ _KEYS = "/run/zt/wireguard"
 # Of the secret (gateway.tunnel.store.BOOK).
 _FIELDS = ("book",)
 _SOCKETS = "/var/run/wireguard"
+_AGENT = str(PurePosixPath(AGENT_SOCKET).parent)
+_AGENT_VOLUME = "spire-agent"
 _TUN = "/dev/net/tun"
 # Kubernetes gives an added capability to root alone. This root has NET_ADMIN and nothing else: it
 # can't even read files of others, so the key is written by root too.
@@ -48,7 +52,10 @@ def pod_template(
         optional=True,
     )
     return {
-        "metadata": {"labels": MANAGED_BY | service.labels},
+        "metadata": {
+            "labels": MANAGED_BY | service.labels,
+            "annotations": {SAFE_TO_EVICT: _AGENT_VOLUME},
+        },
         "spec": {
             "serviceAccountName": service.account,
             "automountServiceAccountToken": False,
@@ -61,6 +68,7 @@ def pod_template(
                 *key_volumes(delivery),
                 {"name": "peers", "configMap": {"name": peers_name(service)}},
                 {"name": "sockets", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+                {"name": _AGENT_VOLUME, "hostPath": {"path": _AGENT, "type": "Directory"}},
                 *([_tun_volume()] if userspace else []),
             ],
         },
@@ -78,8 +86,9 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
         # Not read-only: the key is handed to `wg` by file, and the file is then removed.
         {"name": "keys", "mountPath": _KEYS},
         {"name": "sockets", "mountPath": _SOCKETS},
-        # It makes new keys, and stores them.
+        # It makes new keys, and stores them; as this pod's SVID it vouches for them.
         token_mount(),
+        {"name": _AGENT_VOLUME, "mountPath": _AGENT, "readOnly": True},
     ]
     if userspace:
         mounts.append({"name": "tun", "mountPath": _TUN})
@@ -90,6 +99,7 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
         "args": [
             f"--peers={_PEERS}/{PEERS_FILE}",
             f"--keys={_KEYS}",
+            f"--svid=unix://{AGENT_SOCKET}",
             *key_arguments(keys),
         ],
         "ports": [
@@ -105,7 +115,7 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
             "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
         },
         # All that crosses clusters goes through it: starved, it loses packets.
-        "resources": resources("250m", "64Mi", "128Mi"),
+        "resources": resources("250m", "96Mi", "192Mi"),
         "volumeMounts": mounts,
     }
 

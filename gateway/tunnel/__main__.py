@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from gateway.keys import KeyStoreError, MalformedError, add_arguments, store_of
+from gateway.svid import SvidError, source_of
 from gateway.tunnel import control, talk, wg
 from gateway.tunnel.book import Book
 from gateway.tunnel.errors import TunnelError
@@ -26,7 +27,6 @@ from gateway.tunnel.store import InKms, Store, delivered
 METRICS = 9586
 _SHORTEST, _LONGEST = 1.0, 30.0
 _RUNNING = 2.0
-_JSON = "application/json"
 _T = TypeVar("_T")
 
 _log = logging.getLogger("gateway.tunnel")
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     found = _parsed(arguments)
     signal.signal(signal.SIGTERM, _end)
-    tunnel = read_tunnel(found.peers)
+    tunnel, svids = read_tunnel(found.peers), source_of(found.svid)
     book = _tried(
         lambda: _book(found.keys, InKms(store_of(found), found.path)),
         "the tunnel waits for its key",
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         times=Times(found.drain, found.patience),
         book=book,
         tunnel=tunnel,
+        svids=svids,
     )
     _serve(gateway, tunnel, found.keys, found.metrics_port)
     _run(gateway)
@@ -60,6 +61,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, required=True, help="what the stack mounts")
     parser.add_argument("--keys", type=Path, required=True, help="a folder in memory")
     parser.add_argument("--path", required=True, help="of the secret in its project")
+    parser.add_argument("--svid", required=True, help="unix:///... of the SPIRE agent, or file:///")
     parser.add_argument("--drain", type=float, default=Times.drain, help="seconds")
     parser.add_argument("--patience", type=float, default=Times.patience, help="seconds")
     parser.add_argument("--metrics-port", type=int, default=METRICS)
@@ -96,10 +98,11 @@ def _tried(do: Callable[[], _T], why: str) -> _T:
 
 
 def _serve(gateway: Gateway, tunnel: Tunnel, folder: Path, port: int) -> None:
-    talk.serve(tunnel.own, talk.PORT, {talk.PATH: lambda: _offer(gateway)})
+    offered = talk.offer_page(gateway.offer, tunnel.cluster, gateway.svids)
+    talk.serve(tunnel.own, talk.PORT, {talk.PATH: offered})
     pages: dict[str, talk.Page] = {
-        "/metrics": lambda: (200, CONTENT_TYPE, render(gateway.sample())),
-        "/healthz": lambda: (200, "text/plain", "ok\n"),
+        "/metrics": lambda _: talk.Reply(200, CONTENT_TYPE, render(gateway.sample())),
+        "/healthz": lambda _: talk.Reply(200, "text/plain", "ok\n"),
     }
     talk.serve("", port, pages)
 
@@ -113,11 +116,6 @@ def _serve(gateway: Gateway, tunnel: Tunnel, folder: Path, port: int) -> None:
 
     commands = {"status": lambda: status(gateway), "rotate": begin, "call-off": call_off}
     control.listen(folder, commands)
-
-
-def _offer(gateway: Gateway) -> tuple[int, str, str]:
-    offer = gateway.offer()
-    return (200, _JSON, offer) if offer else (503, "text/plain", "not yet\n")
 
 
 def _run(gateway: Gateway) -> NoReturn:
@@ -143,5 +141,5 @@ def _end(*_: object) -> NoReturn:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (TunnelError, KeyStoreError) as problem:
+    except (TunnelError, KeyStoreError, SvidError) as problem:
         sys.exit(f"gateway.tunnel: {problem}")

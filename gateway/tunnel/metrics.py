@@ -13,6 +13,7 @@ _FAMILIES = {
     "zt_wireguard_received_bytes_total": ("counter", "Bytes that came from a cluster."),
     "zt_wireguard_sent_bytes_total": ("counter", "Bytes that went to a cluster."),
     "zt_wireguard_handshake_age_seconds": ("gauge", "Time since the last handshake."),
+    "zt_wireguard_unattested_total": ("counter", "Answers that no SVID of the peer vouched for."),
     "zt_wireguard_key_age_seconds": ("gauge", "Age of the gateway's own key."),
     "zt_wireguard_rotation": ("gauge", "The step that a rotation is at; none is 0 for all."),
     "zt_wireguard_store_failing": ("gauge", "Whether KMS could not be written to last time."),
@@ -28,6 +29,7 @@ class PeerSample:
     received: int
     sent: int
     handshake_age: float | None
+    unattested: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def render(sample: Sample) -> str:
         "zt_wireguard_handshake_age_seconds": [
             (_of(p), p.handshake_age) for p in sample.peers if p.handshake_age is not None
         ],
+        "zt_wireguard_unattested_total": [(_of(p), p.unattested) for p in sample.peers],
         "zt_wireguard_key_age_seconds": [("", sample.key_age)],
         "zt_wireguard_rotation": [
             (f'{{step="{step.value}"}}', float(step is sample.step)) for step in Step

@@ -17,7 +17,7 @@ from gateway.tunnel.errors import TunnelError
 class Peer:
     """A gateway of another cluster. ``address`` is its own in the tunnel, ``port`` its first.
 
-    ``public`` is the key that the stack knows.
+    ``public`` is the key that the stack knows, ``spiffe`` who the policy says the gateway is.
     """
 
     cluster: str
@@ -27,6 +27,7 @@ class Peer:
     allowed: tuple[str, ...]
     keepalive: int
     public: str
+    spiffe: str | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def _peers(listed: list[dict[str, Any]]) -> Iterator[Peer]:
             allowed=allowed,
             keepalive=int(item["persistentKeepalive"]),
             public=str(item["publicKey"]),
+            spiffe=str(item["spiffe"]) if "spiffe" in item else None,
         )
 
 

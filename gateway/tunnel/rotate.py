@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.keys import KeyStoreError
+from gateway.svid import Source
 from gateway.tunnel import wg
 from gateway.tunnel.book import LANES, Book
 from gateway.tunnel.errors import TunnelError
@@ -47,6 +48,7 @@ class Gateway:
     times: Times
     book: Book
     tunnel: Tunnel
+    svids: Source
     done: Book | None = None
     woken: threading.Event = field(default_factory=threading.Event)
     store_failing: bool = False
@@ -62,7 +64,7 @@ class Gateway:
     def offer(self) -> str | None:
         """What peers are told, as JSON: only of what has been done; ``None`` before that."""
         askers = list(self._askers.items())
-        heard = {name: asker.heard.offer.step for name, asker in askers if asker.heard}
+        heard = {name: asker.heard.step for name, asker in askers if asker.heard}
         return self.done.offer(heard).text() if self.done else None
 
     def sample(self) -> Sample:
@@ -147,7 +149,8 @@ class Gateway:
             if asker is None or asker.peer != peer:
                 if asker:
                     asker.end()
-                found = Asker(peer, self.tunnel.own, self.woken.set, lambda: self.pause)
+                own, pause = self.tunnel.own, lambda: self.pause
+                found = Asker(peer, own, self.svids, self.woken.set, pause)
                 self._askers[cluster] = found
                 found.start()
 
@@ -161,12 +164,8 @@ class Gateway:
                 self._applied = False
 
     def _learn(self) -> None:
-        """Keep the keys that peers tell, before they are used."""
-        told = {
-            name: dict(asker.heard.offer.keys)
-            for name, asker in self._askers.items()
-            if asker.heard
-        }
+        """Keep the keys that peers tell, if they are attested, before they are used."""
+        told = {name: dict(asker.heard.keys) for name, asker in self._askers.items() if asker.heard}
         stack = {peer.cluster: peer.public for peer in self.tunnel.peers}
         peers = {n: keys for n, keys in {**self.book.peers, **told}.items() if n in stack}
         known = {n: key for n, key in self.book.stack.items() if n in stack}
@@ -209,9 +208,8 @@ class Gateway:
 
     def _seen(self, peer: Peer) -> Seen:
         asker = self._askers.get(peer.cluster)
-        heard = asker.heard if asker else None
         return Seen(
-            offer=heard.offer if heard else None,
+            offer=asker.heard if asker else None,
             fresh={lane: self._is_fresh(peer, lane) for lane in LANES},
             quiet=self._is_quiet(peer),
         )
@@ -236,18 +234,20 @@ class Gateway:
 
     def _is_up(self, peer: Peer) -> bool:
         asker = self._askers.get(peer.cluster)
-        heard = asker.heard if asker else None
-        return heard is not None and time.monotonic() - heard.at < _DOWN
+        answered = asker.answered if asker else None
+        return answered is not None and time.monotonic() - answered < _DOWN
 
     def _peer_sample(self, peer: Peer) -> PeerSample:
         found = [state for lane in LANES if (state := self._state(peer, lane))]
         latest = max((state.handshake for state in found), default=0.0)
+        asker = self._askers.get(peer.cluster)
         return PeerSample(
             cluster=peer.cluster,
             is_up=self._is_up(peer),
             received=sum(state.received for state in found),
             sent=sum(state.sent for state in found),
             handshake_age=max(time.time() - latest, 0.0) if latest else None,
+            unattested=asker.unattested if asker else 0,
         )
 
 

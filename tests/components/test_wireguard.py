@@ -21,8 +21,9 @@ from tests.components.registered import Run, run
 from tests.components.stack_settings import lab_settings
 from zt.bundle import Bundle
 from zt.compile import compile_policy
+from zt.inject.restore import SAFE_TO_EVICT
 from zt.load import load_policy
-from zt.wellknown import GATEWAY_LOCAL, GATEWAY_TUNNEL
+from zt.wellknown import AGENT_SOCKET, GATEWAY_LOCAL, GATEWAY_TUNNEL
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = ["hanzo-k8s", "lux-k8s"]
@@ -136,6 +137,28 @@ def test_only_who_reads_and_renews_keys_has_a_token_and_that_is_for_kms(
     assert pod["automountServiceAccountToken"] is False
 
 
+def test_only_the_tunnel_and_envoy_ask_the_agent_who_they_are(made: dict[str, Json]) -> None:
+    pod = pod_of(made)
+    sockets = {
+        volume["name"]
+        for volume in pod["volumes"]
+        if volume.get("hostPath", {}).get("path") == str(Path(AGENT_SOCKET).parent)
+    }
+    mounts = {
+        (name, mount["mountPath"], mount["readOnly"])
+        for name, container in containers(made).items()
+        for mount in container.get("volumeMounts", [])
+        if mount["name"] in sockets
+    }
+    annotations = made["Deployment/wg-gateway"]["spec"]["template"]["metadata"]["annotations"]
+
+    where = str(Path(AGENT_SOCKET).parent)
+    assert mounts == {("zt-envoy", where, True), ("wireguard", where, True)}
+    assert f"--svid=unix://{AGENT_SOCKET}" in containers(made)["wireguard"]["args"]
+    # They are no data: the pod may move.
+    assert set(annotations[SAFE_TO_EVICT].split(",")) == sockets
+
+
 def test_net_admin_is_for_the_tunnel_and_the_redirect_alone(made: dict[str, Json]) -> None:
     added = {
         name: container["securityContext"]["capabilities"].get("add", [])
@@ -200,6 +223,8 @@ def test_peers_are_the_compiled_ones_with_their_public_keys(cluster: str) -> Non
 
     assert [peer.pop("publicKey") for peer in peers["peers"]] == [PUBLIC]
     assert peers == compiled
+    whose = {"hanzo-k8s": "lux-k8s/lux", "lux-k8s": "hanzo-k8s/hanzo"}[cluster]
+    assert [peer["spiffe"] for peer in peers["peers"]] == [f"spiffe://hanzo.ai/{whose}/wg-gateway"]
 
 
 def test_the_outside_reaches_the_tunnel_and_what_a_sidecar_decides_on(

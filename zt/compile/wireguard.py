@@ -30,7 +30,7 @@ def compile_wireguard(effective: Effective, cluster: str) -> Iterator[CompiledFi
         {
             "cluster": cluster,
             "interface": {"address": str(gateway.address), "listenPort": gateway.endpoint.port},
-            "peers": [_peer(name, peer) for name, peer in peers],
+            "peers": [_peer(effective, name, peer) for name, peer in peers],
         },
         f"The tunnel of {cluster}, from Mesh {mesh.name}. Keys come from elsewhere.",
     )
@@ -73,9 +73,11 @@ def _configuration(cluster: str, gateway: Gateway, peers: list[tuple[str, Gatewa
     return "\n".join([*lines, ""])
 
 
-def _peer(name: str, peer: Gateway) -> dict[str, object]:
+def _peer(effective: Effective, name: str, peer: Gateway) -> dict[str, object]:
+    service = effective.find(name, effective.mesh.infrastructure.gateway)
     return {
         "cluster": name,
+        **({"spiffe": note(service.spiffe, "Who vouches for its public keys.")} if service else {}),
         "endpoint": str(peer.endpoint),
         "allowedIPs": note(list(_allowed(peer)), f"Its own address, and the routes of {name}."),
         "persistentKeepalive": KEEPALIVE_SECONDS,

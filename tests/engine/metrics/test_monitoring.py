@@ -20,6 +20,7 @@ GATEWAY = {
     "zt_wireguard_received_bytes_total": {"cluster"},
     "zt_wireguard_sent_bytes_total": {"cluster"},
     "zt_wireguard_handshake_age_seconds": {"cluster"},
+    "zt_wireguard_unattested_total": {"cluster"},
     "zt_wireguard_key_age_seconds": set[str](),
     "zt_wireguard_rotation": {"step"},
     "zt_wireguard_store_failing": set[str](),

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from gateway.keys.directory import Directory
 from gateway.tunnel import commands, control, talk, wg
-from gateway.tunnel.book import Book, Key, Step
+from gateway.tunnel.book import Book, Key, Step, offer_of
 from gateway.tunnel.errors import TunnelError
 from gateway.tunnel.interface import is_strict, keys_of
 from gateway.tunnel.metrics import PeerSample, Sample, render
@@ -46,6 +46,7 @@ def test_what_the_policy_compiles_is_read(tmp_path: Path) -> None:
     assert (peer.cluster, peer.host, peer.port) == ("lux-k8s", "24.144.69.101", 51820)
     assert (peer.address, peer.keepalive) == ("10.10.0.2", 25)
     assert peer.allowed == ("10.10.0.2/32", "10.244.0.0/16")
+    assert peer.spiffe == "spiffe://hanzo.ai/lux-k8s/lux/wg-gateway"
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"cluster": "a", "peers": [{}]}'])
@@ -153,29 +154,29 @@ def test_a_key_file_is_there_for_a_moment_and_for_nobody_else(
 
 def test_an_offer_is_asked_for_and_what_is_none_is_an_error() -> None:
     book = Book(keys={0: KEY})
-    answers = iter(
-        [
-            (200, "application/json", book.offer({}).text()),
-            (503, "text/plain", "not yet"),
-            (200, "application/json", "{}"),
-        ]
-    )
-    server = talk.serve("127.0.0.1", 0, {talk.PATH: lambda: next(answers)})
+    offers = iter([book.offer({}).text(), None, "{}"])
+    page = talk.offer_page(lambda: next(offers), "lux-k8s", lambda: None)
+    server = talk.serve("127.0.0.1", 0, {talk.PATH: page})
     port = int(server.server_address[1])
+
+    def ask() -> talk.Answer:
+        return talk.ask("127.0.0.1", "127.0.0.1", "0", port)
+
     try:
-        assert talk.ask("127.0.0.1", "127.0.0.1", port) == book.offer({})
-        for complaint in ("answers 503", "no offer"):
-            with pytest.raises(TunnelError, match=complaint):
-                talk.ask("127.0.0.1", "127.0.0.1", port)
+        assert offer_of(ask().offer) == book.offer({})
+        with pytest.raises(TunnelError, match="answers 503"):
+            ask()
+        with pytest.raises(TunnelError, match="no offer"):
+            offer_of(ask().offer)
     finally:
         server.shutdown()
         server.server_close()
     with pytest.raises(TunnelError, match="does not answer"):
-        talk.ask("127.0.0.1", "127.0.0.1", port)
+        ask()
 
 
 def test_metrics_are_prometheus_text() -> None:
-    peers = (PeerSample("lux-k8s", True, 10, 20, None), PeerSample("b", False, 0, 0, 12.5))  # noqa: FBT003
+    peers = (PeerSample("lux-k8s", True, 10, 20, None, 3), PeerSample("b", False, 0, 0, 12.5))  # noqa: FBT003
     text = render(Sample(peers, key_age=75 * 86400, step=Step.DRAINING, store_failing=True))
     lines = text.splitlines()
     for line in (
@@ -185,6 +186,7 @@ def test_metrics_are_prometheus_text() -> None:
         'zt_wireguard_received_bytes_total{cluster="lux-k8s"} 10',
         'zt_wireguard_handshake_age_seconds{cluster="b"} 12.5',
         "zt_wireguard_key_age_seconds 6480000",
+        'zt_wireguard_unattested_total{cluster="lux-k8s"} 3',
         'zt_wireguard_rotation{step="draining"} 1',
         'zt_wireguard_rotation{step="staged"} 0',
         "zt_wireguard_store_failing 1",

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 from gateway.tunnel.control import tell
 from gateway.tunnel.errors import TunnelError
 from lab.cluster.network import entered
+from lab.mesh.authority import Authority, authority, issue, svid_files
 from lab.tunnel.traffic import End
 from lab.verify.network import within
 
 NAMES = ("a", "b")
 DRAIN = 2.0
+_HOUR = 3600
 _PATIENCE = 30.0
 Json = dict[str, Any]
 
@@ -50,6 +53,7 @@ class Gateway:
     namespace: str
     folder: Path
     number: int
+    root: Authority
     process: subprocess.Popen[bytes] | None = None
     host: str = ""
 
@@ -59,6 +63,17 @@ class Gateway:
     @property
     def own(self) -> str:
         return f"10.10.0.{self.number}"
+
+    @property
+    def spiffe(self) -> str:
+        return f"spiffe://{self.root.trust_domain}/{self.name}/hanzo/wg-gateway"
+
+    def certify(self, root: Authority | None = None, spiffe: str | None = None) -> None:
+        """Give it an SVID: its own, unless another is said."""
+        (self.folder / "svid").mkdir(exist_ok=True)
+        given = issue(root or self.root, spiffe or self.spiffe, datetime.now(UTC), _HOUR)
+        for name, content in svid_files(given, self.root).items():
+            (self.folder / "svid" / name).write_bytes(content)
 
     @property
     def net(self) -> Path:
@@ -76,6 +91,7 @@ class Gateway:
                 "allowedIPs": [f"{other.own}/32", f"10.24{other.number}.0.0/16"],
                 "persistentKeepalive": 25,
                 "publicKey": other.public,
+                "spiffe": other.spiffe,
             }
             for other in others
         ]
@@ -88,8 +104,10 @@ class Gateway:
         keys = self.folder / "keys"
         keys.mkdir(exist_ok=True)
         store = ("--address", f"file://{self.folder}", "--project", "kms", "--path", self.name)
+        identity = ("--svid", f"file://{self.folder}/svid")
         options = ("--peers", str(self.folder / "peers.json"), "--keys", str(keys), *store)
-        program = (sys.executable, "-m", "gateway.tunnel", *options, "--drain", str(DRAIN), *more)
+        times = ("--drain", str(DRAIN), *more)
+        program = (sys.executable, "-m", "gateway.tunnel", *options, *identity, *times)
         memory = 'mount -t tmpfs none /run && mkdir /run/wireguard && exec "$@"'
         inside = ("sh", "-c", memory, "sh", *program)
         container = ("unshare", "--mount", "--pid", "--fork", "--kill-child", *inside)
@@ -168,13 +186,15 @@ def site(folder: Path, names: tuple[str, ...] = NAMES) -> Iterator[Site]:
     """Gateways that know nobody yet."""
     prefix = f"zt-{uuid.uuid4().hex[:6]}-"
     built = Site([], f"{prefix}lan")
+    root = authority("hanzo.ai", datetime.now(UTC), _HOUR)
     try:
         _add(built.lan)
         run("ip", "-n", built.lan, "link", "add", "lan", "type", "bridge")
         run("ip", "-n", built.lan, "link", "set", "lan", "up")
         for number, name in enumerate(names, 1):
-            one = Gateway(name, f"{prefix}{name}", folder / name, number)
+            one = Gateway(name, f"{prefix}{name}", folder / name, number, root)
             one.folder.mkdir()
+            one.certify()
             built.gateways.append(one)
             _add(one.namespace)
             _join(built.lan, one)

@@ -86,6 +86,7 @@ def test_programs_get_the_same_as_yaml() -> None:
         "peers": [
             {
                 "cluster": "lux-k8s",
+                "spiffe": "spiffe://hanzo.ai/lux-k8s/lux/wg-gateway",
                 "endpoint": "24.144.69.101:51820",
                 "allowedIPs": ["10.10.0.2/32", "10.244.0.0/16"],
                 "persistentKeepalive": 25,
