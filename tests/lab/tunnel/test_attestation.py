@@ -58,7 +58,9 @@ def test_a_rotation_waits_until_somebody_vouches_for_the_new_key(
         b.certify()
         eventually(lambda: b.public != key)
         eventually(lambda: [one.status["step"] for one in built] == [None, None])
-    assert pings.sent == pings.received > 0
+    # The last may be on its way when they end.
+    assert pings.lost_at == ()
+    assert pings.received > 0
     assert answers(a.end, b.end)
     # Once, not at each answer.
     assert a.log.count(reason) == said + 1
