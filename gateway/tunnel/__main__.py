@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 from gateway.keys import KeyStoreError, MalformedError, add_arguments, store_of
 from gateway.svid import SvidError, source_of
 from gateway.tunnel import control, talk, wg
-from gateway.tunnel.book import Book
+from gateway.tunnel.book import Book, new_book
 from gateway.tunnel.errors import TunnelError
 from gateway.tunnel.interface import Interfaces
 from gateway.tunnel.metrics import CONTENT_TYPE, render
@@ -73,7 +73,7 @@ def _book(folder: Path, store: Store) -> Book:
     """What the init step left, or KMS has; the first time, a new key that KMS gets to keep."""
     book = delivered(folder) or store.load()
     if book is None:
-        book = Book(keys={0: wg.new_key(time.time())}, since=time.time())
+        book = new_book(wg.new_key(time.time()), time.time())
         store.save(book)
         _log.info("a key was made: %s", book.keys[0].public)
     return book

@@ -1,7 +1,8 @@
 """What a gateway keeps of its tunnel, and what it tells its peers; both as JSON.
 
 A gateway has two lanes, each a WireGuard interface with a port of its own. One carries the tunnel;
-the other is there during a rotation alone (``gateway.tunnel.rotation``).
+the other is there during a rotation alone (``gateway.tunnel.rotation``), and while a gateway that
+begins anew looks for its peers.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ Json = dict[str, Any]
 
 
 class Step(StrEnum):
-    """How far a rotation is."""
+    """How far a rotation is; or that a gateway looks for its peers, and has not rotated yet."""
 
+    JOINING = "joining"
     STAGED = "staged"
     VERIFIED = "verified"
     SWITCHED = "switched"
     DRAINING = "draining"
     RETURNING = "returning"
+    SETTLING = "settling"
+
+
+# At these a gateway has but one lane.
+ON_ONE_LANE = (None, Step.SETTLING)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,14 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a gateway is: at a step of a rotation, which all gateways count alike."""
+
+    turn: int
+    step: Step | None
+
+
+@dataclass(frozen=True)
 class Offer:
     """What a gateway tells its peers: nothing of it is secret.
 
@@ -45,22 +60,24 @@ class Offer:
         keys: Public keys by lane: those of the lanes that it accepts packets on.
         lane: The lane that it is on when no rotation is under way.
         sending: The lane that it sends on.
-        step: How far a rotation to the other lane is.
+        turn: The number of the rotation that it is in, or was in last.
+        step: How far that one is.
         began: Whether it is the one that began it.
-        heard: The steps of its peers, by cluster, as it last heard of them.
+        heard: Where its peers are, by cluster, as far as it has acted on that.
     """
 
     keys: Mapping[int, str]
     lane: int
     sending: int
+    turn: int = 0
     step: Step | None = None
     began: bool = False
-    heard: Mapping[str, Step | None] = field(default_factory=dict)
+    heard: Mapping[str, Place] = field(default_factory=dict)
 
     @property
-    def other(self) -> int:
-        """The lane that a rotation would lead to."""
-        return 1 - self.lane
+    def place(self) -> Place:
+        """Where it is."""
+        return Place(self.turn, self.step)
 
     def text(self) -> str:
         """As JSON."""
@@ -69,9 +86,10 @@ class Offer:
                 "keys": {str(lane): key for lane, key in self.keys.items()},
                 "lane": self.lane,
                 "sending": self.sending,
+                "turn": self.turn,
                 "step": self.step,
                 "began": self.began,
-                "heard": dict(self.heard),
+                "heard": {name: vars(place) for name, place in self.heard.items()},
             }
         )
 
@@ -88,12 +106,21 @@ def offer_of(text: str) -> Offer:
             keys={_lane(lane): _public(key) for lane, key in found["keys"].items()},
             lane=_lane(found["lane"]),
             sending=_lane(found["sending"]),
+            turn=int(found["turn"]),
             step=_step(found["step"]),
             began=bool(found["began"]),
-            heard={str(name): _step(step) for name, step in found["heard"].items()},
+            heard={
+                str(name): Place(int(place["turn"]), _step(place["step"]))
+                for name, place in found["heard"].items()
+            },
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TunnelError(f"a peer tells what is no offer: {error!r}") from None
+
+
+def new_book(key: Key, now: float) -> Book:
+    """The book of a gateway that begins anew, on whichever lane its peers are."""
+    return Book(keys=dict.fromkeys(LANES, key), step=Step.JOINING, since=now)
 
 
 @dataclass(frozen=True)
@@ -103,7 +130,8 @@ class Book:
     Attributes:
         keys: Own keys by lane.
         lane: The lane of the tunnel; during a rotation, the one that is left.
-        step: How far the rotation is; ``None`` if there is none.
+        turn: The number of the rotation that it is in, or was in last.
+        step: How far that one is; ``None`` if it is over.
         began: Whether it was begun here.
         since: When the step was taken.
         peers: Public keys of peers, by cluster and lane, as they last told.
@@ -112,6 +140,7 @@ class Book:
 
     keys: Mapping[int, Key]
     lane: int = 0
+    turn: int = 0
     step: Step | None = None
     began: bool = False
     since: float = 0.0
@@ -128,10 +157,10 @@ class Book:
         """The lane that packets go out on."""
         return self.other if self.step in (Step.SWITCHED, Step.DRAINING) else self.lane
 
-    def offer(self, heard: Mapping[str, Step | None]) -> Offer:
+    def offer(self, heard: Mapping[str, Place]) -> Offer:
         """What peers are told."""
         public = {lane: key.public for lane, key in self.keys.items()}
-        return Offer(public, self.lane, self.sending, self.step, self.began, heard)
+        return Offer(public, self.lane, self.sending, self.turn, self.step, self.began, heard)
 
     def text(self) -> str:
         """As JSON, with the private keys."""
@@ -139,6 +168,7 @@ class Book:
             {
                 "keys": {str(lane): vars(key) for lane, key in self.keys.items()},
                 "lane": self.lane,
+                "turn": self.turn,
                 "step": self.step,
                 "began": self.began,
                 "since": self.since,
@@ -162,6 +192,7 @@ def book_of(text: str) -> Book:
         book = Book(
             keys={_lane(lane): Key(**key) for lane, key in found["keys"].items()},
             lane=_lane(found["lane"]),
+            turn=int(found["turn"]),
             step=_step(found["step"]),
             began=bool(found["began"]),
             since=float(found["since"]),
@@ -174,7 +205,7 @@ def book_of(text: str) -> Book:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         kind = type(error).__name__
         raise TunnelError(f"what KMS has is no book of a tunnel ({kind})") from None
-    if book.lane not in book.keys or (book.step and book.other not in book.keys):
+    if book.lane not in book.keys or (book.step not in ON_ONE_LANE and book.other not in book.keys):
         raise TunnelError("what KMS has is no book of a tunnel (a key is missing)")
     return book
 

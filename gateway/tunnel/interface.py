@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.tunnel import wg
 from gateway.tunnel.book import LANES, Book, Step
 from gateway.tunnel.errors import TunnelError
+from gateway.tunnel.known import keys_of
 from gateway.tunnel.peers import Peer, Tunnel, resolved
 
 # IPv4 or IPv6, UDP, and WireGuard's own around each packet take no more than this.
@@ -25,19 +26,6 @@ _CONFIGURATION = Path("/proc/sys/net/ipv4/conf")
 def lane_name(lane: int) -> str:
     """The interface of a lane."""
     return _NAMES[lane]
-
-
-def keys_of(book: Book, tunnel: Tunnel) -> Mapping[str, Mapping[int, str]]:
-    """The public keys of each peer by lane: what it told last, or what the stack knows.
-
-    A stack that knows another key than it did is right: that gateway began anew.
-    """
-    return {
-        peer.cluster: book.peers[peer.cluster]
-        if book.stack.get(peer.cluster) == peer.public and peer.cluster in book.peers
-        else {0: peer.public}
-        for peer in tunnel.peers
-    }
 
 
 @dataclass

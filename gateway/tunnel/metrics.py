@@ -54,7 +54,9 @@ def render(sample: Sample) -> str:
         "zt_wireguard_unattested_total": [(_of(p), p.unattested) for p in sample.peers],
         "zt_wireguard_key_age_seconds": [("", sample.key_age)],
         "zt_wireguard_rotation": [
-            (f'{{step="{step.value}"}}', float(step is sample.step)) for step in Step
+            (f'{{step="{step.value}"}}', float(step is sample.step))
+            for step in Step
+            if step is not Step.JOINING
         ],
         "zt_wireguard_store_failing": [("", float(sample.store_failing))],
     }

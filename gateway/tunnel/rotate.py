@@ -6,28 +6,34 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.keys import KeyStoreError
 from gateway.svid import Source
 from gateway.tunnel import wg
-from gateway.tunnel.book import LANES, Book
+from gateway.tunnel.book import LANES, Book, Offer, Step
 from gateway.tunnel.errors import TunnelError
 from gateway.tunnel.interface import Interfaces, is_strict
+from gateway.tunnel.known import keys_of, learned
 from gateway.tunnel.metrics import PeerSample, Sample
 from gateway.tunnel.peers import Peer, Tunnel, read_tunnel
-from gateway.tunnel.rotation import Seen, Times, advance, begin, call_off
+from gateway.tunnel.rotation import Times, advance, begin, call_off, obstacle
+from gateway.tunnel.seen import Peers, Seen
 from gateway.tunnel.store import Store
 from gateway.tunnel.talk import Asker
 
 # A session is renewed after two minutes, and ends after three.
 _FRESH = 180.0
-# A peer that has not answered for so long is down; so long a lane is silent before it goes.
+# A peer that has not answered for so long is down; one is dialled again before that.
 _DOWN = 8.0
+_SILENT = 4.0
+# So long a lane is silent before it goes.
 _QUIET = 3.0
 # How often peers are asked, when nothing happens and during a rotation.
 _CALM, _BUSY = 2.0, 0.25
+# How long peers may take to end a rotation before the next begins.
+_ENDING = 20.0
 # How long KMS is left alone after it failed.
 _KMS_PAUSE = 5.0
 
@@ -38,7 +44,7 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """A gateway's tunnel. One thread calls ``tick``; others may ask for what they see.
 
-    ``book`` is what has been kept, ``done`` what has been acted on as well; a gateway that comes
+    ``book`` is what has been kept, ``told`` what has been acted on as well; a gateway that comes
     back tells its peers nothing before that.
     """
 
@@ -49,7 +55,7 @@ class Gateway:
     book: Book
     tunnel: Tunnel
     svids: Source
-    done: Book | None = None
+    told: Offer | None = None
     woken: threading.Event = field(default_factory=threading.Event)
     store_failing: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -57,15 +63,14 @@ class Gateway:
     _last: dict[tuple[int, str], tuple[int, float]] = field(default_factory=dict)
     _redialled: dict[str, float] = field(default_factory=dict)
     _applied: bool = False
+    _has_older: bool = True
     _again: float = 0.0
 
     # --- What others ask --------------------------------------------------------------------------
 
     def offer(self) -> str | None:
         """What peers are told, as JSON: only of what has been done; ``None`` before that."""
-        askers = list(self._askers.items())
-        heard = {name: asker.heard.step for name, asker in askers if asker.heard}
-        return self.done.offer(heard).text() if self.done else None
+        return self.told.text() if self.told else None
 
     def sample(self) -> Sample:
         """Its metrics. Like the offer it waits for nobody: KMS may take its time."""
@@ -78,7 +83,7 @@ class Gateway:
         )
 
     def begin(self) -> None:
-        """Begin a rotation.
+        """Begin a rotation, once all peers are done with the one before.
 
         Raises:
             TunnelError: if one is under way, or packets would be lost.
@@ -86,8 +91,14 @@ class Gateway:
         """
         if is_strict():
             raise TunnelError("rp_filter is 1 here: packets would be lost; make it 0 or 2")
+        deadline = time.monotonic() + _ENDING
+        while self.book.step is None and obstacle(self.book, self._peers(self._offers())):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_BUSY)
+        key = wg.new_key(time.time())
         with self._lock:
-            self._keep(begin(self.book, wg.new_key(time.time()), time.time()))
+            self._keep(begin(self.book, key, self._peers(self._offers()), time.time()))
         self.woken.set()
 
     def call_off(self) -> None:
@@ -104,7 +115,7 @@ class Gateway:
     @property
     def pause(self) -> float:
         """Seconds between two looks at everything."""
-        return _CALM if self.book.step is None else _BUSY
+        return _CALM if self.book.step in (None, Step.JOINING) else _BUSY
 
     # --- What it does -----------------------------------------------------------------------------
 
@@ -121,8 +132,8 @@ class Gateway:
             self.interfaces.look()
             self._ask()
             self._find_again()
-            self._learn()
-            self._step()
+            self._onward()
+            self._forget()
 
     def _read(self) -> None:
         """Follow the file of peers; one that can't be read changes nothing."""
@@ -136,7 +147,7 @@ class Gateway:
 
     def _act(self) -> None:
         self.interfaces.apply(self.book, self.tunnel)
-        self.done, self._applied = self.book, True
+        self._applied = True
 
     def _ask(self) -> None:
         """Somebody who asks each peer, and nobody else."""
@@ -155,32 +166,28 @@ class Gateway:
                 found.start()
 
     def _find_again(self) -> None:
-        """Where a peer is, if it does not answer: its address may be another now."""
+        """Dial a peer again that does not answer: its address may be another now.
+
+        Or the own one is: wireguard-go goes on to send from the address that it sent from last,
+        which fails once that is gone, until it has waited for 15 s or is told an endpoint.
+        """
         now = time.monotonic()
         for peer in self.tunnel.peers:
-            if not self._is_up(peer) and now - self._redialled.get(peer.cluster, 0.0) > _DOWN:
+            last = max(self._answered(peer), self._redialled.get(peer.cluster, 0.0))
+            if now - last > _SILENT:
                 self._redialled[peer.cluster] = now
                 self.interfaces.find_again(peer.cluster)
                 self._applied = False
 
-    def _learn(self) -> None:
-        """Keep the keys that peers tell, if they are attested, before they are used."""
-        told = {name: dict(asker.heard.keys) for name, asker in self._askers.items() if asker.heard}
-        stack = {peer.cluster: peer.public for peer in self.tunnel.peers}
-        peers = {n: keys for n, keys in {**self.book.peers, **told}.items() if n in stack}
-        known = {n: key for n, key in self.book.stack.items() if n in stack}
-        known |= {n: stack[n] for n in told}
-        self._keep(replace(self.book, peers=peers, stack=known))
-
-    def _step(self) -> None:
-        seen = {peer.cluster: self._seen(peer) for peer in self.tunnel.peers}
-        book = advance(self.book, self.tunnel.cluster, seen, time.time(), self.times)
-        is_over = self.book.step is not None and book.step is None
-        self._keep(book)
+    def _onward(self) -> None:
+        """Keep what peers told before it is used, take the next step, and tell them."""
+        offers = self._offers()
+        self._keep(learned(self.book, offers, self.tunnel))
+        peers = self._peers(offers)
+        self._keep(advance(self.book, self.tunnel.cluster, peers, time.time(), self.times))
         if not self._applied:
             self._act()
-        if is_over:
-            self._forget()
+        self.told = self.book.offer({name: offer.place for name, offer in offers.items()})
 
     def _keep(self, book: Book) -> None:
         """Nothing is done that is not kept: whoever restarts goes on where it was."""
@@ -196,9 +203,13 @@ class Gateway:
         self.store_failing = False
         if book.step is not self.book.step:
             _log.info("rotation: %s", book.step.value if book.step else "none is under way")
-        self.book, self._applied = book, False
+        self.book, self._applied, self._has_older = book, False, True
 
     def _forget(self) -> None:
+        """Once no rotation is under way, the versions before have keys that are used no more."""
+        if not self._has_older or self.book.step is not None:
+            return
+        self._has_older = False
         try:
             self.store.forget()
         except KeyStoreError as error:
@@ -206,16 +217,23 @@ class Gateway:
 
     # --- What it sees -----------------------------------------------------------------------------
 
-    def _seen(self, peer: Peer) -> Seen:
-        asker = self._askers.get(peer.cluster)
+    def _offers(self) -> Mapping[str, Offer]:
+        """What peers told last."""
+        heard = {name: asker.heard for name, asker in list(self._askers.items())}
+        return {name: offer for name, offer in heard.items() if offer}
+
+    def _peers(self, offers: Mapping[str, Offer]) -> Peers:
+        return {p.cluster: self._seen(p, offers.get(p.cluster)) for p in self.tunnel.peers}
+
+    def _seen(self, peer: Peer, offer: Offer | None) -> Seen:
         return Seen(
-            offer=asker.heard if asker else None,
+            offer=offer,
             fresh={lane: self._is_fresh(peer, lane) for lane in LANES},
             quiet=self._is_quiet(peer),
         )
 
     def _state(self, peer: Peer, lane: int) -> wg.PeerState | None:
-        public = self.book.peers.get(peer.cluster, {0: peer.public}).get(lane)
+        public = keys_of(self.book, self.tunnel).get(peer.cluster, {}).get(lane)
         found = self.interfaces.states.get(lane)
         return found.peers.get(public) if found and public else None
 
@@ -232,10 +250,13 @@ class Gateway:
             self._last[self.book.lane, peer.cluster] = before = (received, now)
         return now - before[1] >= _QUIET
 
-    def _is_up(self, peer: Peer) -> bool:
+    def _answered(self, peer: Peer) -> float:
+        """When it did so last, by the monotonic clock."""
         asker = self._askers.get(peer.cluster)
-        answered = asker.answered if asker else None
-        return answered is not None and time.monotonic() - answered < _DOWN
+        return (asker.answered if asker else None) or float("-inf")
+
+    def _is_up(self, peer: Peer) -> bool:
+        return time.monotonic() - self._answered(peer) < _DOWN
 
     def _peer_sample(self, peer: Peer) -> PeerSample:
         found = [state for lane in LANES if (state := self._state(peer, lane))]

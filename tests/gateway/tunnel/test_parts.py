@@ -14,9 +14,10 @@ from click.testing import CliRunner
 
 from gateway.keys.directory import Directory
 from gateway.tunnel import commands, control, talk, wg
-from gateway.tunnel.book import Book, Key, Step, offer_of
+from gateway.tunnel.book import Book, Key, Step
 from gateway.tunnel.errors import TunnelError
-from gateway.tunnel.interface import is_strict, keys_of
+from gateway.tunnel.interface import is_strict
+from gateway.tunnel.known import keys_of
 from gateway.tunnel.metrics import PeerSample, Sample, render
 from gateway.tunnel.peers import read_tunnel, resolved
 from gateway.tunnel.store import InKms, delivered
@@ -63,11 +64,20 @@ def test_what_a_peer_told_counts_until_the_stack_has_another_key(tmp_path: Path)
     path.write_text(json.dumps(compiled()))
     tunnel = read_tunnel(path)
     book = Book(keys={0: KEY})
-    assert keys_of(book, tunnel) == {"lux-k8s": {0: THEIRS}}
+    assert keys_of(book, tunnel) == {"lux-k8s": {0: THEIRS, 1: THEIRS}}
     told = replace(book, peers={"lux-k8s": {1: NEWER}}, stack={"lux-k8s": THEIRS})
     assert keys_of(told, tunnel) == {"lux-k8s": {1: NEWER}}
+    # That one began anew, and is on any lane.
     anew = replace(told, stack={"lux-k8s": NEWER})
-    assert keys_of(anew, tunnel) == {"lux-k8s": {0: THEIRS}}
+    assert keys_of(anew, tunnel) == {"lux-k8s": {0: THEIRS, 1: THEIRS}}
+
+
+def test_a_stack_that_says_what_the_peer_told_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    path.write_text(json.dumps(compiled()))
+    told = {"lux-k8s": {0: NEWER, 1: THEIRS}}
+    book = Book(keys={1: KEY}, lane=1, peers=told, stack={"lux-k8s": NEWER})
+    assert keys_of(book, read_tunnel(path)) == told
 
 
 def test_an_endpoint_is_an_address_and_a_port() -> None:
@@ -153,26 +163,21 @@ def test_a_key_file_is_there_for_a_moment_and_for_nobody_else(
 
 
 def test_an_offer_is_asked_for_and_what_is_none_is_an_error() -> None:
-    book = Book(keys={0: KEY})
-    offers = iter([book.offer({}).text(), None, "{}"])
-    page = talk.offer_page(lambda: next(offers), "lux-k8s", lambda: None)
-    server = talk.serve("127.0.0.1", 0, {talk.PATH: page})
+    offer = Book(keys={0: KEY}).offer({}).text()
+    given = iter(
+        [talk.Reply(200, "application/json", offer), talk.Reply(503, "text/plain", "not yet")]
+    )
+    server = talk.serve("127.0.0.1", 0, {talk.PATH: lambda _: next(given)})
     port = int(server.server_address[1])
-
-    def ask() -> talk.Answer:
-        return talk.ask("127.0.0.1", "127.0.0.1", "0", port)
-
     try:
-        assert offer_of(ask().offer) == book.offer({})
+        assert talk.ask("127.0.0.1", "127.0.0.1", "1", port) == talk.Answer(offer, None)
         with pytest.raises(TunnelError, match="answers 503"):
-            ask()
-        with pytest.raises(TunnelError, match="no offer"):
-            offer_of(ask().offer)
+            talk.ask("127.0.0.1", "127.0.0.1", "1", port)
     finally:
         server.shutdown()
         server.server_close()
     with pytest.raises(TunnelError, match="does not answer"):
-        ask()
+        talk.ask("127.0.0.1", "127.0.0.1", "1", port)
 
 
 def test_metrics_are_prometheus_text() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.lab.tunnel.site import Gateway, Site, eventually, move, run, site
 
 # Within so many seconds of the end of its cause a failure is over.
 BACK = 10.0
+BLOCKED = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,9 @@ def test_keys_rotate_three_times_and_nothing_is_lost(joined: Site) -> None:
     assert [len(_versions(one)) for one in joined] == [1, 1]
 
 
-@pytest.mark.parametrize("step", [Step.STAGED, Step.VERIFIED, Step.SWITCHED, Step.DRAINING])
+@pytest.mark.parametrize(
+    "step", [Step.STAGED, Step.VERIFIED, Step.SWITCHED, Step.DRAINING, Step.SETTLING]
+)
 @pytest.mark.parametrize("who", [0, 1])
 def test_whoever_is_killed_at_a_step_goes_on_there(step: Step, who: int, joined: Site) -> None:
     one = joined.gateways[who]
@@ -134,7 +139,7 @@ def test_udp_that_is_blocked_comes_back_at_once(joined: Site) -> None:
     _block(b)
     down = eventually(lambda: not a.is_up(b), 15)
     assert down < 12
-    time.sleep(max(0.0, 20 - down))
+    time.sleep(max(0.0, BLOCKED - down))
     _unblock(b)
     assert eventually(lambda: answers(a.end, b.end), 15) < BACK
     assert eventually(lambda: a.is_up(b) and b.is_up(a), 15) < BACK
@@ -170,7 +175,7 @@ def test_metrics(joined: Site) -> None:
     assert found['zt_wireguard_received_bytes_total{cluster="b"}'] > 0
     assert found['zt_wireguard_sent_bytes_total{cluster="b"}'] > 0
     assert 0 <= found['zt_wireguard_handshake_age_seconds{cluster="b"}'] < 60
-    assert 0 <= found["zt_wireguard_key_age_seconds"] < 60
+    assert 0 <= found["zt_wireguard_key_age_seconds"] < 600
     assert found['zt_wireguard_rotation{step="staged"}'] == 0
     assert found["zt_wireguard_store_failing"] == 0
 
@@ -191,11 +196,48 @@ def test_a_private_key_is_nowhere_but_in_kms(joined: Site) -> None:
                 assert key not in _content(process / name)
 
 
-@pytest.mark.xfail(strict=False, reason="the second sometimes stays in draining", raises=Exception)
-def test_a_rotation_that_follows_another_at_once_ends(joined: Site) -> None:
-    a, _ = joined
-    a.tell("rotate")
-    a.tell("rotate")
+def test_rotations_that_follow_each_other_at_once_end(joined: Site) -> None:
+    a, b = joined
+    keys = [(a.public, b.public)]
+    with pinging(a.end, b.end) as pings:
+        for turn in (a, a, b, a):
+            assert turn.tell("rotate").split()[-2] == "done"
+            keys.append((a.public, b.public))
+    assert pings.sent == pings.received > 300
+    assert [x[0] != y[0] for x, y in pairwise(keys)] == [True, True, False, True]
+
+
+# --- What the stack says --------------------------------------------------------------------------
+
+
+def test_a_stack_that_says_the_new_key_changes_nothing(joined: Site) -> None:
+    a, b = joined
+    for _ in range(2):
+        b.tell("rotate")
+        with pinging(a.end, b.end) as pings:
+            a.write_peers(b)
+            time.sleep(5)
+        assert pings.sent == pings.received > 100
+
+
+@pytest.mark.parametrize("lane", [1, 0])
+def test_who_lost_its_keys_comes_to_the_lane_of_its_peers(lane: int, joined: Site) -> None:
+    a, b = joined
+    if a.status["lane"] != lane:
+        a.tell("rotate")
+    before = b.public
+    b.kill()
+    shutil.rmtree(b.folder / "kms" / b.name)
+    b.start()
+    assert b.public != before
+    # Nobody believes it before both stacks say so.
+    eventually(lambda: not a.is_up(b), 15)
+    assert b.status["step"] == "joining"
+    joined.join()
+    eventually(partial(calm, joined, lane), 15)
+    assert answers(a.end, b.end)
+    b.tell("rotate")
+    eventually(partial(calm, joined, 1 - lane), 15)
 
 
 def _content(path: Path) -> bytes:
@@ -223,11 +265,16 @@ def test_a_mesh_of_three_rotates_as_one(tmp_path: Path) -> None:
         mesh.join()
         x, y, z = mesh
         before = [one.public for one in mesh]
-        with pinging(y.end, z.end) as bystanders, pinging(z.end, x.end) as pings:
-            time.sleep(0.2)
+        eventually(partial(calm, mesh, 0))
+        with (
+            pinging(y.end, z.end) as bystanders,
+            pinging(z.end, x.end) as pings,
+            ThreadPoolExecutor() as pool,
+        ):
+            # By then each has heard that the others are calm; they ask every two seconds.
+            time.sleep(4)
             # Two of them, in the same moment.
-            for one in (x, y):
-                one.command("rotate")
+            [*pool.map(lambda one: one.command("rotate"), (x, y))]
             eventually(partial(calm, mesh, 1), 60)
     assert pings.sent == pings.received > 100
     assert bystanders.sent == bystanders.received > 100
