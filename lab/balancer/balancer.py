@@ -25,9 +25,9 @@ _AGAIN = 1.0
 _log = logging.getLogger(__name__)
 
 
-def forget(address: str, gone: Iterable[Forward]) -> None:
-    """Forget connections of forwards that lead elsewhere now: UDP would go on for ever."""
-    for item in gone:
+def forget(address: str, changed: Iterable[Forward]) -> None:
+    """Forget connections that were led elsewhere, or nowhere: UDP would go on so for ever."""
+    for item in changed:
         command = ("conntrack", "-D", "-p", item.protocol, "-d", address, "--dport", str(item.port))
         # It fails where there was none.
         subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - ours
@@ -56,7 +56,7 @@ class Balancer:
         wanted = forwards(asking, slices, nodes)
         if wanted != self._forwards:
             self.put(text(self.address, wanted))
-            self.forget(self.address, (each for each in self._forwards or () if each not in wanted))
+            self.forget(self.address, {*(self._forwards or ())} ^ {*wanted})
             self._forwards = wanted
             _log.info("%d ports: %s", len(wanted), wanted)
         for service in asking:

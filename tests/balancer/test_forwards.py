@@ -96,7 +96,7 @@ def balancer(api: Api) -> tuple[Balancer, list[str], list[Forward]]:
         api,  # type: ignore[arg-type]
         ADDRESS,
         put=tables.append,
-        forget=lambda _address, gone: forgotten.extend(gone),
+        forget=lambda _address, changed: forgotten.extend(changed),
     )
     return made, tables, forgotten
 
@@ -114,9 +114,18 @@ def test_a_service_is_told_its_address_once() -> None:
 
 def test_connections_of_a_pod_that_moved_are_forgotten() -> None:
     """A peer that goes on sending would reach the old node for ever."""
-    made, tables, forgotten = balancer(Api())
+    made, _, forgotten = balancer(Api())
     made.balance([service("tunnel", WIREGUARD)], [pieces(("one", True))], NODES)
-    assert forgotten == []
+    forgotten.clear()
     made.balance([service("tunnel", WIREGUARD)], [pieces(("two", True))], NODES)
+    assert Forward("udp", 51820, "198.51.100.11", 30001) in forgotten
+
+
+def test_connections_that_began_while_no_pod_was_ready_are_forgotten() -> None:
+    """They were led nowhere, and a peer that goes on sending would keep them so."""
+    made, _, forgotten = balancer(Api())
+    made.balance([service("tunnel", WIREGUARD)], [pieces(("one", False))], NODES)
+    assert forgotten == []
+    for _ in range(2):
+        made.balance([service("tunnel", WIREGUARD)], [pieces(("one", True))], NODES)
     assert forgotten == [Forward("udp", 51820, "198.51.100.11", 30001)]
-    assert len(tables) == 2
