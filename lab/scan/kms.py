@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import (
@@ -63,27 +62,21 @@ def _paths(vault: Any, project: str, folder: str) -> Iterator[str]:  # noqa: ANN
 def _versions(vault: Any, project: str, path: str) -> Iterator[dict[str, str]]:  # noqa: ANN401
     """All versions of a secret that KMS still has, those that are disabled as well."""
     found = vault.read_secret_metadata(path, mount_point=project)["data"]["versions"]
-    for number, version in found.items():
-        if version["destroyed"]:
-            continue
-        with _enabled(vault, project, path, int(number), was=not version["deletion_time"]):
-            read = vault.read_secret_version(
-                path, int(number), project, raise_on_deleted_version=True
-            )
-            yield dict(read["data"]["data"])
+    for number in (int(number) for number, version in found.items() if not version["destroyed"]):
+        try:
+            yield _read(vault, project, path, number)
+        except InvalidPath:
+            # It is disabled, perhaps just now. Who is not an administrator can't do this.
+            vault.undelete_secret_versions(path, [number], project)
+            try:
+                yield _read(vault, project, path, number)
+            finally:
+                vault.delete_secret_versions(path, [number], project)
 
 
-@contextmanager
-def _enabled(vault: Any, project: str, path: str, number: int, *, was: bool) -> Iterator[None]:  # noqa: ANN401
-    """A version can be read while the block lasts; who is not an administrator can't do this."""
-    if was:
-        yield
-        return
-    vault.undelete_secret_versions(path, [number], project)
-    try:
-        yield
-    finally:
-        vault.delete_secret_versions(path, [number], project)
+def _read(vault: Any, project: str, path: str, number: int) -> dict[str, str]:  # noqa: ANN401
+    found = vault.read_secret_version(path, number, project, raise_on_deleted_version=True)
+    return dict(found["data"]["data"])
 
 
 def forms(secret: dict[str, str]) -> Iterator[bytes]:
