@@ -84,8 +84,9 @@ def picture(cluster: str, pods: Iterable[PodSeen], sidecars: Mapping[str, Sideca
     """Pods as a table, those of each node together; ``sidecars`` are by ``<namespace>/<pod>``."""
     table = Table("node", title=cluster, title_justify="left", box=box.SIMPLE)
     table.add_column("pod", overflow="fold")
-    for name in ("address", "state", "identity", "certificate", "TLS groups"):
+    for name in ("address", "state", "identity", "certificate"):
         table.add_column(name)
+    table.add_column("TLS groups", overflow="fold")
     before = None
     for pod in pods:
         if before not in (None, pod.node):
