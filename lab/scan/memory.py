@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,22 +22,27 @@ _KEY = re.compile(
 )
 
 
-def svid_keys(api: Client) -> Iterator[bytes]:
-    """The private keys of the sidecars of a cluster, each as its number: so it is in every form.
+def svid_keys(api: Client) -> Mapping[str, frozenset[bytes]]:
+    """The private keys of the sidecars of a cluster, by ``<namespace>/<pod>``; see ``keys_in``.
 
     Raises:
         LabError: if the API refuses.
     """
+    found = {}
     for pod in pods(api):
-        container = pod.containers.get(ENVOY)
         # Pods come and go.
         with suppress(LabError, OSError):
-            if container is not None:
-                yield from keys_in(process_of(container))
+            if ENVOY in pod.containers:
+                keys = keys_in(process_of(pod.containers[ENVOY]))
+                found[f"{pod.namespace}/{pod.name}"] = frozenset(keys)
+    return found
 
 
 def keys_in(process: int) -> Iterator[bytes]:
-    """The elliptic private keys that a process has in its memory as PEM."""
+    """The elliptic private keys that a process has in its memory as PEM.
+
+    Each as its number, which is in every form that a key is written in.
+    """
     for found in set(_found(process)):
         with suppress(ValueError):
             key = load_pem_private_key(found, None)

@@ -12,7 +12,7 @@ from itertools import chain
 
 from components.audit import access
 from components.spire.names import DATASTORE
-from lab.check.model import BrokenError, Check, all_of
+from lab.check.model import BrokenError, Check, Judge, all_of
 from lab.cluster.client import Client
 from lab.scan import carriers, control
 from lab.scan.carriers import Carrier
@@ -23,6 +23,7 @@ from lab.scan.scan import PLANTED, Found, fingerprint, scan
 from lab.tunnel.site import Tunnels, eventually
 from zt.wellknown import SPIRE_NAMESPACE
 
+_PROMISE = "no key but in KMS"
 _SHOWN = 5
 _BYTES = 32
 # The program that is given a key, and how long a rotation takes that can't be called off any more.
@@ -50,16 +51,35 @@ class Somewhere:
 
 def leaks(tunnels: Tunnels) -> Iterator[Check]:
     """Objects, state, processes and logs have no key; Secrets have none of those of KMS."""
-    layout = tunnels.lab.layout
     tunnels.say("watching what a gateway starts when it makes a key")
     programs: dict[str, bytes] = {}
-    judge = partial(_taking_a_key, tunnels, programs)
-    yield from all_of("no key but in KMS", [("a gateway that takes a key is seen", judge)])
+    yield from _one("a gateway that takes a key is seen", partial(_taking_a_key, tunnels, programs))
     tunnels.say("taking the keys out of KMS, and those of sidecars out of their memory")
-    known = (*keys_of(layout), *(key for api in _apis(tunnels) for key in svid_keys(api)))
+    known: set[bytes] = set()
+    yield from _one("all keys are known", partial(_known, tunnels, known))
     tunnels.say(f"looking for {len(known)} forms of keys in objects, state, processes and logs")
-    asked = [(place.name, partial(_clean, place, known)) for place in _places(tunnels, programs)]
-    yield from all_of("no key but in KMS", asked)
+    found = tuple(known)
+    asked = [(place.name, partial(_clean, place, found)) for place in _places(tunnels, programs)]
+    yield from all_of(_PROMISE, asked)
+
+
+def _one(subject: str, judge: Judge) -> Iterator[Check]:
+    yield from all_of(_PROMISE, [(subject, judge)])
+
+
+def _known(tunnels: Tunnels, known: set[bytes]) -> str:
+    """Note the keys that are looked for."""
+    known |= {*keys_of(tunnels.lab.layout)}
+    of_kms = len(known)
+    sidecars = {
+        f"{cluster} {pod}": keys
+        for cluster, api in zip(tunnels.lab.clusters, _apis(tunnels), strict=True)
+        for pod, keys in svid_keys(api).items()
+    }
+    known |= {key for keys in sidecars.values() for key in keys}
+    if without := [name for name, keys in sidecars.items() if not keys]:
+        raise BrokenError(f"those of {', '.join(without)} are not")
+    return f"{of_kms} forms of KMS's, and {len(known) - of_kms} of {len(sidecars)} sidecars"
 
 
 def _taking_a_key(tunnels: Tunnels, programs: dict[str, bytes]) -> str:
