@@ -192,7 +192,8 @@ def book_of(text: str) -> Book:
         book = Book(
             keys={_lane(lane): Key(**key) for lane, key in found["keys"].items()},
             lane=_lane(found["lane"]),
-            turn=int(found["turn"]),
+            # Rotations were not always numbered.
+            turn=int(found.get("turn", 0)),
             step=_step(found["step"]),
             began=bool(found["began"]),
             since=float(found["since"]),
