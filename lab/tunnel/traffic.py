@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import signal
+import json
 import socket
 import subprocess
-import tempfile
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,13 +18,8 @@ from lab.verify.network import within
 
 _PORT = 5201
 _BLOCK = bytes(range(256)) * 64
-_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
-# As ping(8) prints them with the system's time: one that is late, and one that came.
-_LATE = re.compile(r"^\[([\d.]+)\] no answer yet for icmp_seq=(\d+)$", re.MULTILINE)
-_CAME = re.compile(r"icmp_seq=(\d+) ttl=")
 _PATIENCE = 60.0
-# What is on its way may still come.
-_AFTER = 0.3
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +32,35 @@ class End:
 
 @dataclass(slots=True)
 class Pings:
-    """How many went out, and came back, once it is over; when those went that never came back."""
+    """What became of pings, once it is over; times in seconds.
+
+    Attributes:
+        sent: How many went out.
+        received: How many came back, however late.
+        lost_at: When those went that never came back, since the epoch.
+        slowest: How long the slowest took to come back.
+        longest_pause: How long none went out, at most: the machine was busy.
+    """
 
     sent: int = 0
     received: int = 0
     lost_at: tuple[float, ...] = ()
+    slowest: float = 0.0
+    longest_pause: float = 0.0
 
     def read(self, text: str) -> None:
-        """Count what ping says.
+        """Take what the pinger printed.
 
         Raises:
-            LabError: if it says nothing of the kind.
+            LabError: if that is nothing of the kind.
         """
-        found = _COUNTS.search(text)
-        if not found:
-            raise LabError(f"ping says {text[-200:]!r}")
-        self.sent, self.received = int(found[1]), int(found[2])
-        came = set(_CAME.findall(text))
-        self.lost_at = tuple(float(at) for at, number in _LATE.findall(text) if number not in came)
-
-
-def _pinging(source: End, target: End, *options: str) -> list[str]:
-    return ["nsenter", f"--net={source.namespace}", "--", "ping", *options, target.address]
+        try:
+            found = json.loads(text)
+            self.sent, self.received = found["sent"], found["received"]
+            self.lost_at = tuple(found["lost_at"])
+            self.slowest, self.longest_pause = found["slowest"], found["longest_pause"]
+        except (ValueError, KeyError, TypeError):
+            raise LabError(f"pings can't be counted: {text[-200:]!r}") from None
 
 
 @contextmanager
@@ -69,24 +70,23 @@ def pinging(source: End, target: End) -> Iterator[Pings]:
     Raises:
         LabError: if they can't be counted.
     """
-    counted, command = Pings(), _pinging(source, target, "-D", "-O", "-i", "0.01")
-    with (
-        tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, stdout=said) as process,  # noqa: S603
-    ):
+    pings = Pings()
+    program = (sys.executable, "-m", "lab.tunnel.pinger", target.address)
+    command = ("nsenter", f"--net={source.namespace}", "--", *program)
+    with subprocess.Popen(  # noqa: S603
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
-            yield counted
+            yield pings
         finally:
-            time.sleep(_AFTER)
-            process.send_signal(signal.SIGINT)
-            process.wait(_PATIENCE)
-        said.seek(0)
-        counted.read(said.read())
+            said, _ = process.communicate(timeout=_PATIENCE)
+    pings.read(said)
 
 
 def answers(source: End, target: End) -> bool:
     """Whether a ping is answered now."""
-    command = _pinging(source, target, "-q", "-c", "1", "-W", "1")
+    options = ("ping", "-q", "-c", "1", "-W", "1")
+    command = ("nsenter", f"--net={source.namespace}", "--", *options, target.address)
     return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 

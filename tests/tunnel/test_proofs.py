@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -17,11 +18,12 @@ from lab.cluster.client import Client
 from lab.cluster.model import LabError
 from lab.scan import carriers
 from lab.scan.kms import forms
+from lab.tunnel import pinger
 from lab.tunnel.commands import report, table
 from lab.tunnel.crossing import _stays, _undeclared
 from lab.tunnel.site import eventually
 from lab.tunnel.speed import medians
-from lab.tunnel.traffic import End, Pings
+from lab.tunnel.traffic import End, pinging
 from lab.tunnel.wire import Kind, kind_of
 from tests.authorities import issuing_cas
 from tests.check.sites import EFFECTIVE, POLICY, Api, Json, place, site
@@ -144,21 +146,35 @@ def test_the_audit_database_is_the_one_exception() -> None:
     assert carriers.without_audit(given) == b"PATH=/bin\0KEY=ZT_AUDIT_DSN=x\0"
 
 
-def test_which_pings_never_came_back_and_when() -> None:
-    said = """PING 10.10.0.2 (10.10.0.2) 56(84) bytes of data.
-[100.10] 64 bytes from 10.10.0.2: icmp_seq=1 ttl=64 time=0.4 ms
-[100.20] no answer yet for icmp_seq=2
-[100.21] no answer yet for icmp_seq=3
-[100.22] 64 bytes from 10.10.0.2: icmp_seq=3 ttl=64 time=14 ms
+def test_a_ping_is_as_rfc_792_has_it_and_its_answer_is_known() -> None:
+    asked = pinger.request(7, 70000)
+    # One's complement sum of a packet with its checksum.
+    total = sum(struct.unpack(f"!{len(asked) // 2}H", asked))
+    assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
+    assert asked[:2] == b"\x08\0"
+    header = bytes([0x45]) + bytes(19)
+    answer = header + b"\0" + asked[1:]
+    assert pinger.answered(answer, 7) == 70000
+    assert pinger.answered(answer, 8) is None
+    assert pinger.answered(header + asked, 7) is None
+    assert pinger.answered(header + b"\0\0", 7) is None
 
---- 10.10.0.2 ping statistics ---
-3 packets transmitted, 2 received, 33.3333% packet loss, time 20ms
-"""
-    pings = Pings()
-    pings.read(said)
-    assert (pings.sent, pings.received, pings.lost_at) == (3, 2, (100.20,))
-    with pytest.raises(LabError):
-        pings.read("ping: unknown host")
+
+def test_pings_of_this_machine_come_back_and_those_of_nobody_do_not() -> None:
+    own = Path("/proc/self/ns/net")
+    with pinging(End(own, "127.0.0.1"), End(own, "127.0.0.1")) as pings:
+        time.sleep(0.5)
+    assert pings.sent == pings.received > 20
+    assert pings.lost_at == ()
+    assert 0 < pings.slowest < 3
+    begun = time.time()
+    with pinging(End(own, "127.0.0.1"), End(own, "192.0.2.253")) as pings:
+        time.sleep(0.2)
+    assert pings.received == 0
+    assert len(pings.lost_at) == pings.sent > 5
+    assert begun < pings.lost_at[0] < time.time()
+    with pytest.raises(LabError, match="can't be counted"):
+        pings.read("no JSON")
 
 
 # --- Figures and reports --------------------------------------------------------------------------
