@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lab.images import steps
@@ -12,9 +12,12 @@ from lab.images.dockerfile import CHECKOUT, Copy, Stage, stages
 from lab.images.layers import Workshop, digest
 from lab.images.steps import PATH, Step, Steps, must
 from lab.services import program
+from lab.tools.build import tool
 
 EVALUATOR, GATEWAY, SERVICE = "zt.lab/evaluator:lab", "zt.lab/gateway:lab", "zt.lab/service:lab"
 _DOCKERFILES = {EVALUATOR: CHECKOUT / "engine/Dockerfile", GATEWAY: CHECKOUT / "gateway/Dockerfile"}
+# What stages upon Go's own image build, and where: here this machine's Go does.
+_GO, _IN_GO = "golang:", {"wireguard": ("wireguard-go", "/opt/wireguard/wireguard-go")}
 # What Debian's Python takes.
 _PYTHON = "3.11"
 _COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
@@ -63,14 +66,21 @@ def _wheels(shop: Workshop, requirements: Path) -> Path:
 def _of(shop: Workshop, name: str, found: list[Stage], debian: Step) -> Image:
     named: dict[str, Steps] = {}
     for stage in found:
-        wheels = next((_wheels(shop, path) for path in _requirements(stage)), None)
-        named[stage.name] = steps.done(shop, stage, (debian,), named, wheels)
+        named[stage.name] = _steps(shop, stage, debian, named)
     shipped, short = found[-1], name.partition("/")[2].partition(":")[0]
     environment = {"PATH": PATH, **shipped.environment}
     settings = Settings(
         entrypoint=tuple(shipped.entrypoint), environment=environment, user=shipped.user
     )
     return image(name, _layers(shop, short, named[shipped.name]), settings)
+
+
+def _steps(shop: Workshop, stage: Stage, debian: Step, named: Mapping[str, Steps]) -> Steps:
+    if stage.base.startswith(_GO):
+        name, target = _IN_GO[stage.name]
+        return (steps.placed(shop, tool(name), target),)
+    wheels = next((_wheels(shop, path) for path in _requirements(stage)), None)
+    return steps.done(shop, stage, (debian,), named, wheels)
 
 
 def _requirements(stage: Stage) -> Iterator[Path]:

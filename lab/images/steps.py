@@ -61,6 +61,17 @@ def done(
     return steps
 
 
+def placed(shop: Workshop, program: Path, target: str) -> Step:
+    """A program of this machine, whose name has its version, at a place in the root folder."""
+
+    def place(upper: Path) -> None:
+        path = _below(upper, target)
+        path.parent.mkdir(parents=True)
+        shutil.copy(program, path)
+
+    return _step(shop, digest("placed", program.name, target), place)
+
+
 def blob(shop: Workshop, name: str, step: Step) -> Blob:
     """The layer that a step is."""
     return shop.layer(name, step.key, lambda tar: _pack(step.folder, tar))

@@ -71,6 +71,7 @@ PROGRAMS: Mapping[str, Program] = {
     "spire-agent": Program("spire", "github.com/spiffe/spire/cmd/spire-agent", _SPIRE_STAMPS),
     "spire-controller-manager": Program("spire", "github.com/spiffe/spire-controller-manager/cmd"),
     "vault": Program("vault", "github.com/hashicorp/vault"),
+    "wireguard-go": Program("../../gateway/wireguard-go", "golang.zx2c4.com/wireguard"),
     "cyclonus": Program("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus"),
 }
 

@@ -15,6 +15,7 @@ from gateway.tunnel import wg
 from gateway.tunnel.book import Key
 from lab.cluster.model import LabError
 from lab.cluster.network import NAMESPACES, entered
+from lab.tools.build import tool
 from lab.tunnel.traffic import End
 
 _PORT = 51999
@@ -37,6 +38,7 @@ def by_hand(first: Side, second: Side) -> Iterator[tuple[End, End]]:
 
     Raises:
         LabError: if they can't be set up.
+        ToolError: if there is no wireguard-go, nor can it be built.
     """
     sides, addresses = (first, second), ("10.99.0.1", "10.99.0.2")
     keys = [wg.new_key(time.time()) for _ in sides]
@@ -60,7 +62,7 @@ def by_hand(first: Side, second: Side) -> Iterator[tuple[End, End]]:
 @contextmanager
 def _interface(side: Side, name: str) -> Iterator[None]:
     environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
-    command = entered(side.namespace, ("wireguard-go", name))
+    command = entered(side.namespace, (str(tool("wireguard-go")), name))
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             deadline = time.monotonic() + _PATIENCE

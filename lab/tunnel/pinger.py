@@ -41,7 +41,7 @@ def request(identity: int, number: int) -> bytes:
 
 
 def _sum(packet: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+    total: int = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -10,7 +10,7 @@ from lab.images.debian import pinned
 from lab.images.dockerfile import Copy, Stage, UnreadError, stages
 from lab.images.layers import Workshop
 from lab.images.ours import commands
-from lab.images.steps import Step, Steps, contents, done
+from lab.images.steps import Step, Steps, contents, done, placed
 
 
 @pytest.fixture
@@ -62,9 +62,19 @@ def test_a_moved_file_is_another_content(checkout: Path) -> None:
     assert contents(checkout / "code") != before
 
 
+def test_a_program_is_known_by_its_name_and_can_be_run(tmp_path: Path) -> None:
+    (program := tmp_path / "tool-v1").write_text("#!/bin/sh")
+    program.chmod(0o755)
+    shop = Workshop(tmp_path / "shop", lambda _: None)
+    step = placed(shop, program, "/opt/tool/tool")
+    assert (step.folder / "opt/tool/tool").stat().st_mode & 0o777 == 0o755
+    newer = program.rename(tmp_path / "tool-v2")
+    assert placed(shop, newer, "/opt/tool/tool").key != step.key
+
+
 def test_debian_has_what_our_dockerfiles_pin() -> None:
     packages = dict(name.split("=") for name in pinned(commands()))
-    assert {"iproute2", "nftables", "python3", "wireguard-go", "wireguard-tools"} <= packages.keys()
+    assert {"iproute2", "nftables", "python3", "wireguard-tools"} <= packages.keys()
     assert pinned(["pip install aa==1", "apt-get install bb=2:1.0-1+b1 c"]) == ("bb=2:1.0-1+b1",)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from gateway.tunnel.control import tell
 from gateway.tunnel.errors import TunnelError
 from lab.cluster.network import entered
 from lab.mesh.authority import Authority, authority, issue, svid_files
+from lab.tools.build import tool
 from lab.tunnel.traffic import End
 from lab.verify.network import within
 
@@ -112,8 +114,18 @@ class Gateway:
         inside = ("sh", "-c", memory, "sh", *program)
         container = ("unshare", "--mount", "--pid", "--fork", "--kill-child", *inside)
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(entered(self.namespace, container), stderr=log)
+            self.process = subprocess.Popen(
+                entered(self.namespace, container), stderr=log, env=self._environment()
+            )
         eventually(lambda: (keys / "control.sock").exists() and self.answers())
+
+    def _environment(self) -> dict[str, str]:
+        """With the image's wireguard-go first on its PATH."""
+        programs = self.folder / "bin"
+        programs.mkdir(exist_ok=True)
+        if not (programs / "wireguard-go").exists():
+            (programs / "wireguard-go").symlink_to(tool("wireguard-go"))
+        return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
 
     def answers(self) -> bool:
         assert self.process
