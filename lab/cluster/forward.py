@@ -49,7 +49,17 @@ def _enter(handle: int) -> None:
 
 
 async def _serve(listener: socket.socket, host: str, port: int) -> None:
+    # The loop itself does not hold on to its tasks.
+    running: set[asyncio.Task[None] | None] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.add(asyncio.current_task())
+        try:
+            await lead(reader, writer)
+        finally:
+            running.discard(asyncio.current_task())
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, to_there = await asyncio.open_connection(host, port)
         except OSError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,16 @@ async def main():
 asyncio.run(main())
 """
 
+SILENT = f"""
+import socket
+listening, taken = socket.create_server(("127.0.0.1", {PORT + 2})), []
+print("ready", flush=True)
+while True:
+    taken.append(listening.accept()[0])
+"""
+_MOMENT = 0.3
+_TOLD: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
@@ -37,7 +50,7 @@ def namespace() -> Iterator[str]:
     for arguments in (["netns", "add", name], ["-n", name, "link", "set", "lo", "up"]):
         subprocess.run(["ip", *arguments], check=True)  # noqa: S607
     command = entered(name, (sys.executable, "-c", ECHO))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, **_TOLD) as server:
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
@@ -82,6 +95,25 @@ def test_where_nobody_listens_the_connection_ends(namespace: str) -> None:
     port = forward(namespace, "127.0.0.1", PORT + 1)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         assert connection.recv(1) == b""
+
+
+def test_an_answer_that_never_comes_is_still_waited_for(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with subprocess.Popen(entered(namespace, (sys.executable, "-c", SILENT)), **_TOLD) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        port = forward(namespace, "127.0.0.1", PORT + 2)
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"x")
+                time.sleep(_MOMENT)
+                connection.shutdown(socket.SHUT_WR)
+        time.sleep(_MOMENT)
+        gc.collect()
+        server.kill()
+    # A task that is forgotten before it has ended is said by asyncio.
+    assert caplog.text == ""
 
 
 def test_a_namespace_that_is_not_there() -> None:
