@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 
 from lab.check.model import BrokenError, Check, Judge, all_of
-from lab.cluster.model import LabError
 from lab.cluster.network import NAMESPACES, entered
+from lab.tunnel.rules import dropping, ruled, run
 from lab.tunnel.site import Gateway, Tunnels, eventually
 from lab.tunnel.traffic import answers, pinging, streaming
 from lab.tunnel.wire import watched
@@ -26,7 +25,6 @@ _ROTATIONS = 3
 _BLOCKED = 30.0
 _WATCHED = 5.0
 _NEAR = 1.0
-_TABLE = "zt_lab_tunnel"
 # Where a cluster is seen while it is elsewhere.
 _MOVED = "192.0.2.199"
 _PORTS = "{ 51820, 51821 }"
@@ -130,9 +128,9 @@ def _is_another(tunnels: Tunnels, before: Gateway) -> bool:
 
 def _blocked(tunnels: Tunnels) -> str:
     near, far = tunnels.pair()
-    drop = f"meta l4proto udp udp dport {_PORTS} drop\nmeta l4proto udp udp sport {_PORTS} drop"
-    rules = f"chain f {{\ntype filter hook forward priority filter - 5\n{drop}\n}}"
-    with _table(tunnels, far.cluster, rules):
+    router = tunnels.lab.layout.namespace(far.cluster)
+    rules = dropping(*(f"meta l4proto udp udp {end} {_PORTS}" for end in ("dport", "sport")))
+    with ruled(router, rules):
         down = eventually(lambda: not near.is_up(far.cluster), _LONG, "that its peer is down")
         time.sleep(max(0.0, _BLOCKED - down))
         if answers(near.end, far.end):
@@ -146,14 +144,14 @@ def _moved(tunnels: Tunnels) -> str:
     router = tunnels.lab.layout.namespace(far.cluster)
     source = f"meta l4proto udp udp dport {_PORTS} oifname eth0 snat ip to {_MOVED}"
     rules = f"chain p {{\ntype nat hook postrouting priority srcnat - 5\n{source}\n}}"
-    _run(entered(router, ("ip", "address", "add", f"{_MOVED}/32", "dev", "eth0")))
+    run(entered(router, ("ip", "address", "add", f"{_MOVED}/32", "dev", "eth0")))
     try:
-        with _table(tunnels, far.cluster, rules):
+        with ruled(router, rules):
             _forget(router)
             moved = _back(tunnels, near.cluster, far.cluster)
             _forget(router)
     finally:
-        _run(entered(router, ("ip", "address", "delete", f"{_MOVED}/32", "dev", "eth0")))
+        run(entered(router, ("ip", "address", "delete", f"{_MOVED}/32", "dev", "eth0")))
     _forget(router)
     return f"{moved}; and where it was: {_back(tunnels, near.cluster, far.cluster)}"
 
@@ -175,20 +173,3 @@ def _back(tunnels: Tunnels, here: str, there: str) -> str:
     if passed > BACK or passed + said > BACK:
         raise BrokenError(f"back after {passed:.1f} s, and said so {said:.1f} s later")
     return f"back after {passed:.1f} s, the metric {said:.1f} s later"
-
-
-@contextmanager
-def _table(tunnels: Tunnels, cluster: str, rules: str) -> Iterator[None]:
-    """Rules in the router of a cluster, while the block lasts."""
-    router = tunnels.lab.layout.namespace(cluster)
-    _run(entered(router, ("nft", f"table inet {_TABLE} {{\n{rules}\n}}")))
-    try:
-        yield
-    finally:
-        _run(entered(router, ("nft", "delete", "table", "inet", _TABLE)))
-
-
-def _run(command: tuple[str, ...]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode != 0:
-        raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

@@ -12,9 +12,10 @@ from gateway.tunnel.store import BOOK
 from lab.check.model import BrokenError, Check, all_of
 from lab.kms import trouble
 from lab.kms.reach import near
-from lab.kms.server import Kms
+from lab.kms.server import ADDRESS, Kms
 from lab.kms.setup import GATEWAYS
 from lab.nodes.pods import Pod
+from lab.tunnel.rules import dropping, ruled
 from lab.tunnel.site import CONTAINER, Gateway, Tunnels, eventually
 from lab.tunnel.starting import Log, another, await_reasons, log_of, restarts
 from lab.tunnel.traffic import answers, pinging
@@ -51,6 +52,13 @@ def failures(tunnels: Tunnels, kms: Kms, cluster: str) -> Sequence[Failure]:
     return (
         Failure("sealed", partial(trouble.sealed, kms), ("it is sealed",)),
         Failure("stopped", partial(trouble.stopped, layout, kms), ("no connection",)),
+        Failure(
+            "out of reach",
+            partial(
+                ruled, layout.namespace(cluster), dropping(f"ip daddr {ADDRESS} meta l4proto tcp")
+            ),
+            ("no answer in",),
+        ),
         Failure(
             "forbids",
             partial(trouble.forbidden, kms, f"{GATEWAYS}-{cluster}"),
@@ -156,9 +164,10 @@ def _starts(tunnels: Tunnels, failure: Failure) -> str:
     if restarts(tunnels.gateway(here.cluster)) != before:
         raise BrokenError(f"the gateway of {here.cluster} was started again as well")
     if again := restarts(tunnels.gateway(there.cluster))[CONTAINER]:
-        raise BrokenError(f"its tunnel was started {again} times more than once")
+        raise BrokenError(f"its tunnel was started {again + 1} times")
     said = next(line for line in log.runs[0].splitlines() if failure.reasons[0] in line)
-    return f"{said} ({len(log.runs)} runs); all is well {took:.1f} s after it was mended"
+    runs = f"{len(log.runs)} runs" if len(log.runs) > 1 else "1 run"
+    return f"{said} ({runs}); all is well {took:.1f} s after it was mended"
 
 
 def _await_back(tunnels: Tunnels, here: Gateway, pod: Pod, patience: float) -> None:
