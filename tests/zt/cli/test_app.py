@@ -134,6 +134,8 @@ def test_who_stops_reading_ends_it_quietly(small: Path) -> None:
 @pytest.fixture
 def evaluating(small: Path) -> "Iterator[subprocess.Popen[str]]":
     """``zt evaluate``, waiting for requests."""
+    # Tests that run in the background have SIGINT ignored, and their children as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [*PROGRAM, "evaluate", str(small)],
         stdin=subprocess.PIPE,
