@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from lab.ca.evidence import is_below, trusted_by
+from lab.ca.evidence import above, trusted_by
 from lab.ca.servers import issuing_of, renew, roots_of, servers
 from lab.check.model import Place
 from lab.check.model import Site as Checked
@@ -46,9 +46,21 @@ class Clusters:
         """Pods whose sidecars do not trust all of these roots."""
         return (place.name for place in self._sidecars() if not trusted_by(place) >= roots)
 
-    def elsewhere(self, serials: frozenset[int]) -> Iterator[str]:
+    def elsewhere(self, issuing: frozenset[int]) -> Iterator[str]:
         """Pods whose SVIDs are below none of these issuing CAs."""
-        return (place.name for place in self._sidecars() if not is_below(place, serials))
+        return (place.name for place in self._sidecars() if issuing.isdisjoint(above(place)))
+
+    def signing(self) -> frozenset[int]:
+        """The CAs of SPIRE's servers that have signed the SVIDs of now, but of pods that end."""
+        found = set()
+        for place in self._sidecars():
+            with suppress(LabError, OSError):
+                found.add(above(place)[0])
+        return frozenset(found)
+
+    def below(self, signing: frozenset[int]) -> Iterator[str]:
+        """Pods whose SVIDs are still of one of these."""
+        return (place.name for place in self._sidecars() if above(place)[0] in signing)
 
     def renew(self) -> None:
         """Each server takes a CA below what it has: by itself it would within half of a life."""

@@ -65,7 +65,11 @@ def roots_in(text: bytes) -> frozenset[str]:
     return frozenset(map(fingerprint, x509.load_pem_x509_certificates(text)))
 
 
-def is_below(place: Place, issuing: frozenset[int]) -> bool:
-    """Whether the SVID of a pod's sidecar is below one of some CAs, by their serial numbers."""
+def above(place: Place) -> tuple[int, ...]:
+    """The CAs between the SVID of a pod's sidecar and its root, SPIRE's first, by serial number.
+
+    Raises:
+        LabError: if it has none.
+    """
     chain = chain_in(json.loads(admin(place, _SECRETS)))
-    return any(certificate.serial_number in issuing for certificate in chain[1:])
+    return tuple(certificate.serial_number for certificate in chain[1:])

@@ -74,20 +74,24 @@ class Rotation:
             self._fetched("have them", lambda: self.clusters.behind(issued))
             self.clusters.renew()
             serials = frozenset(load_certificate(t).serial_number for t in issued.values())
-            # Each SVID is renewed at half of its life.
-            patience = _DELIVERED + self.ceremonies.mesh.lifetimes.svid
-            until("SVIDs are below them", lambda: self.clusters.elsewhere(serials), patience)
+            self._signed("are below them", lambda: self.clusters.elsewhere(serials))
 
     def _retire(self, old: str) -> None:
         with self._stage(f"{old} is retired"):
             roots = _roots(self.ceremonies.hold(Step.RETIRE, old))
             self._fetched("have it no more", lambda: self.clusters.without(roots))
+            before = self.clusters.signing()
             self.clusters.renew()
+            self._signed("are of CAs made since", lambda: self.clusters.below(before))
 
     def _fetched(self, what: str, lacking: Callable[[], Iterator[str]]) -> None:
         """Wait until servers' pods have what KMS has."""
         patience = 2 * refresh_seconds(self.ceremonies.mesh.lifetimes) + _SLACK
         until(f"servers {what}", lacking, patience)
+
+    def _signed(self, what: str, lacking: Callable[[], Iterator[str]]) -> None:
+        """Wait until every SVID was renewed, as each is at half of its life."""
+        until(f"SVIDs {what}", lacking, _DELIVERED + self.ceremonies.mesh.lifetimes.svid)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
