@@ -76,6 +76,8 @@ def _require_numbers(settings: StackSettings) -> None:
     for name in ("spire", "evaluator"):
         if getattr(settings, name).replicas < 1:
             ROOT.of(name).of("replicas").refuse("should be 1 or more")
+    if settings.gateway.drain < 1:
+        ROOT.of("gateway").of("drain").refuse("should be 1 second or more")
     durability = settings.evaluator.durability
     if durability not in DURABILITIES:
         near = did_you_mean(durability, DURABILITIES)

@@ -165,11 +165,13 @@ class Gateway:
     """The WireGuard gateway; without keys it is not made. ``peers`` are public keys by cluster.
 
     ``userspace``: by wireguard-go over the node's /dev/net/tun, where the kernel has no WireGuard.
+    ``drain``: how many seconds the lane that a rotation leaves stays; sessions end after 180.
     """
 
     keys: KeySource | None = None
     peers: tuple[tuple[str, str], ...] = field(default=())
     userspace: bool = False
+    drain: int = 180
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,13 +44,7 @@ class Wireguard(pulumi.ComponentResource):
         if facts is None or facts.gateway is None or facts.tunnel is None or keys is None:
             raise pulumi.RunError("; ".join(findings(bundle, settings)))
         gateway, tunnel = facts.gateway, facts.tunnel
-        bare = pod_template(
-            gateway,
-            settings.images.gateway,
-            keys,
-            tunnel.endpoint.port,
-            userspace=settings.gateway.userspace,
-        )
+        bare = pod_template(gateway, settings, keys, tunnel.endpoint.port)
         template = with_sidecar(bundle, gateway.name, bare, _injected(settings))
         needed = (account_manifest(gateway), peers_manifest(gateway, bundle, settings))
         made = [register(manifest, self) for manifest in needed]

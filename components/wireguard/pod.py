@@ -11,7 +11,7 @@ from typing import Any
 
 from components.keys import Delivery, key_arguments, key_container, key_volumes, token_mount
 from components.pods import container_security, resources
-from components.settings import KeySource
+from components.settings import Gateway, KeySource, StackSettings
 from zt.inject.restore import SAFE_TO_EVICT
 from zt.model import Service
 from zt.wellknown import AGENT_SOCKET, MANAGED_BY
@@ -33,14 +33,13 @@ _TUN = "/dev/net/tun"
 _USER = 0
 
 
-def pod_template(
-    service: Service, image: str, keys: KeySource, port: int, *, userspace: bool
-) -> Json:
+def pod_template(service: Service, settings: StackSettings, keys: KeySource, port: int) -> Json:
     """The pod before injection; ``port`` is the tunnel's UDP port.
 
     With ``userspace`` it has the node's TUN device, for ``wireguard-go``; else the node's kernel
     has WireGuard.
     """
+    image, gateway = settings.images.gateway, settings.gateway
     delivery = Delivery(
         # The first key is made by the gateway, so at first there is none.
         source=keys,
@@ -63,13 +62,13 @@ def pod_template(
             "terminationGracePeriodSeconds": 30,
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
             "initContainers": [key_container(delivery)],
-            "containers": [_tunnel(image, keys, port, userspace=userspace)],
+            "containers": [_tunnel(image, gateway, keys, port)],
             "volumes": [
                 *key_volumes(delivery),
                 {"name": "peers", "configMap": {"name": peers_name(service)}},
                 {"name": "sockets", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
                 {"name": _AGENT_VOLUME, "hostPath": {"path": _AGENT, "type": "Directory"}},
-                *([_tun_volume()] if userspace else []),
+                *([_tun_volume()] if gateway.userspace else []),
             ],
         },
     }
@@ -80,7 +79,7 @@ def peers_name(service: Service) -> str:
     return f"{service.name}-peers"
 
 
-def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
+def _tunnel(image: str, gateway: Gateway, keys: KeySource, port: int) -> Json:
     mounts: list[Json] = [
         {"name": "peers", "mountPath": _PEERS, "readOnly": True},
         # Not read-only: the key is handed to `wg` by file, and the file is then removed.
@@ -90,7 +89,7 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
         token_mount(),
         {"name": _AGENT_VOLUME, "mountPath": _AGENT, "readOnly": True},
     ]
-    if userspace:
+    if gateway.userspace:
         mounts.append({"name": "tun", "mountPath": _TUN})
     return {
         "name": "wireguard",
@@ -100,6 +99,7 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
             f"--peers={_PEERS}/{PEERS_FILE}",
             f"--keys={_KEYS}",
             f"--svid=unix://{AGENT_SOCKET}",
+            f"--drain={gateway.drain}",
             *key_arguments(keys),
         ],
         "ports": [
@@ -114,8 +114,9 @@ def _tunnel(image: str, keys: KeySource, port: int, *, userspace: bool) -> Json:
             **container_security(),
             "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
         },
-        # All that crosses clusters goes through it: starved, it loses packets.
-        "resources": resources("250m", "96Mi", "192Mi"),
+        # All that crosses clusters goes through it: starved, it is slow. Two wireguard-go have a
+        # memory of 128Mi each (gateway.tunnel.wg), and sockets 28Mi.
+        "resources": resources("250m", "128Mi", "448Mi"),
         "volumeMounts": mounts,
     }
 

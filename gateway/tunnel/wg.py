@@ -19,6 +19,9 @@ from gateway.tunnel.errors import TunnelError
 
 _PATIENCE = 20.0
 _TUN = Path("/dev/net/tun")
+# Of each wireguard-go: it keeps buffers for all packets that were ever on their way at once. Two of
+# them, and this program, fit into what the pod may have.
+_MEMORY = "128MiB"
 # Fields of `wg show <name> dump`.
 _PUBLIC, _PORT = 1, 2
 
@@ -131,7 +134,8 @@ class Maker:
 
     def _start(self, name: str) -> None:
         # Said so it stays in the foreground, and does not praise the kernel's WireGuard.
-        environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
+        said = {"LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1", "GOMEMLIMIT": _MEMORY}
+        environment = {**os.environ, **said}
         try:
             process = subprocess.Popen(  # noqa: S603
                 ["wireguard-go", name],  # noqa: S607

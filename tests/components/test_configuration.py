@@ -67,6 +67,7 @@ SETTINGS = st.builds(
         keys=st.none() | KEYS,
         peers=st.dictionaries(TEXT, TEXT).map(lambda peers: tuple(sorted(peers.items()))),
         userspace=st.booleans(),
+        drain=NUMBER,
     ),
     images=built(Images),
 )

@@ -219,6 +219,12 @@ TABLE = {
         0,
         "hanzo-zt:spire.replicas should be 1 or more",
     ),
+    "a lane that is gone at once": Case(
+        ADOPTED,
+        "gateway",
+        {"drain": 0},
+        "hanzo-zt:gateway.drain should be 1 second or more",
+    ),
     "unknown durability": Case(
         ADOPTED,
         "evaluator/durability",

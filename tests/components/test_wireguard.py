@@ -266,6 +266,14 @@ def test_the_tun_device_is_there_where_the_kernel_has_no_wireguard(*, userspace:
     assert [device["hostPath"]["type"] for device in devices] == ["CharDevice"] * userspace
 
 
+@pytest.mark.parametrize("drain", [180, 20])
+def test_the_lane_that_is_left_stays_as_long_as_the_stack_says(drain: int) -> None:
+    gateway = replace(FULL, drain=drain) if drain != FULL.drain else FULL
+    pod = pod_of(objects(registered(bundle_of("hanzo-k8s"), settings_of("hanzo-k8s", gateway))))
+    (tunnel,) = [item for item in pod["containers"] if item["name"] == "wireguard"]
+    assert f"--drain={drain}" in tunnel["args"]
+
+
 def test_service_and_pod_carry_the_labels_of_the_policy(made: dict[str, Json]) -> None:
     labels = made["Deployment/wg-gateway"]["spec"]["template"]["metadata"]["labels"]
 
