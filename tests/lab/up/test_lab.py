@@ -73,3 +73,10 @@ def test_nothing_passes_and_nothing_is_lost_while_parts_break(lab: Lab) -> None:
     found = lab.run("faults", "--short")
     assert found["faults"]
     assert (found["held"], found["passed"], found["lost"]) == (True, 0, 0)
+
+
+def test_the_tunnel_carries_what_is_declared_and_keys_stay_in_kms(lab: Lab) -> None:
+    # Last: it looks for keys in all that was written until now.
+    found = lab.run("tunnel", "--only", "crossing", "--only", "wire", "--only", "leaks")
+    assert found["mismatches"] == 0
+    assert {"the wire"} < {check["name"] for check in found["checks"]}
