@@ -115,8 +115,8 @@ def _tunnel(image: str, gateway: Gateway, keys: KeySource, port: int) -> Json:
             "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
         },
         # All that crosses clusters goes through it: starved, it is slow. Two wireguard-go have a
-        # memory of 128Mi each (gateway.tunnel.wg), and sockets 28Mi.
-        "resources": resources("250m", "128Mi", "448Mi"),
+        # memory of 224Mi each (gateway.tunnel.wg), sockets 28Mi, and the program 65Mi.
+        "resources": resources("250m", "128Mi", "576Mi"),
         "volumeMounts": mounts,
     }
 

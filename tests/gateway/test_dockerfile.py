@@ -24,7 +24,7 @@ def test_packages_are_pinned() -> None:
     installs = [part for run in of("RUN") for part in run.split("&&") if "apt-get install " in part]
     words = [word for part in installs for word in part.split()[2:] if not word.startswith("-")]
 
-    assert {"nftables", "wireguard-tools", "wireguard-go"} <= {w.split("=")[0] for w in words}
+    assert {"nftables", "wireguard-tools"} <= {w.split("=")[0] for w in words}
     assert all(re.fullmatch(r"[a-z0-9-]+=\S+", word) for word in words)
 
 
@@ -34,11 +34,21 @@ def test_nothing_is_taken_from_elsewhere_or_from_outside_the_package() -> None:
 
     assert {path for path in copied if not path.startswith("/")} == {
         "gateway/",
+        "gateway/wireguard-go/",
         "requirements-gateway.txt",
     }
     (install,) = (run for run in of("RUN") if "pip install" in run)
     assert "--require-hashes" in install
     assert "--only-binary :all:" in install
+
+
+def test_wireguard_go_is_of_the_version_that_its_module_pins() -> None:
+    (build,) = [run for run in of("RUN") if "go build" in run]
+    assert "-mod" not in build
+    module = ROOT / "gateway/wireguard-go"
+    package = build.split()[-1]
+    (version,) = re.findall(rf"^\t{package} (v\S+)", (module / "go.mod").read_text(), re.MULTILINE)
+    assert f"{package} {version} h1:" in (module / "go.sum").read_text()
 
 
 def test_versions_are_those_that_are_tested() -> None:
