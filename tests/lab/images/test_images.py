@@ -36,6 +36,7 @@ NAMES = Images()
         (GATEWAY, ("wg", "--version"), "wireguard-tools"),
         (GATEWAY, ("wireguard-go", "--version"), "wireguard-go"),
         (GATEWAY, ("python3", "-m", "gateway.fetch", "--help"), "--token-file"),
+        (GATEWAY, ("python3", "-m", "gateway.tunnel", "--help"), "--svid"),
         (EVALUATOR, ("python", "-m", "zt", "--help"), "Usage: zt"),
         (EVALUATOR, (), "ZT_AUDIT_DSN is not set"),
         (SERVICE, ("/usr/bin/python3", "--version"), "Python 3.11"),
@@ -48,7 +49,8 @@ def test_programs_run(node: Node, name: str, command: tuple[str, ...], said: str
 def test_what_is_compiled_for_a_machine_loads_there(node: Node) -> None:
     modules = "grpc, psycopg, uvloop, httptools, cryptography.x509, orjson, ngh2, yaml"
     assert node.run(EVALUATOR, "python", "-c", f"import {modules}; print('loaded')") == "loaded\n"
-    assert node.run(GATEWAY, "python3", "-c", "import hvac; print('loaded')") == "loaded\n"
+    modules = "OpenSSL.crypto, hvac, spiffe"
+    assert node.run(GATEWAY, "python3", "-c", f"import {modules}; print('loaded')") == "loaded\n"
 
 
 @pytest.mark.parametrize(
