@@ -9,6 +9,7 @@ from functools import partial
 
 from lab.check.model import BrokenError, Check, Judge, all_of
 from lab.cluster.network import NAMESPACES, entered
+from lab.tunnel.alerts import raised
 from lab.tunnel.rules import dropping, ruled, run
 from lab.tunnel.site import Gateway, Tunnels, eventually
 from lab.tunnel.traffic import answers, pinging, streaming
@@ -16,11 +17,13 @@ from lab.tunnel.wire import watched
 
 Proof = Callable[[Tunnels], Iterator[Check]]
 
+# What is raised while a peer is down (docs/monitoring/alerts.yaml).
+DOWN = "ZTTunnelDown"
 # Within so many seconds of the end of its cause a failure is over.
 BACK = 10.0
 _LONG = 60.0
-# The old lane stays for three minutes.
-_ROTATION = 400.0
+# Besides the time that the old lane stays.
+_ROTATION = 60.0
 _ROTATIONS = 3
 _BLOCKED = 30.0
 _WATCHED = 5.0
@@ -77,7 +80,8 @@ def _rotated(near: Gateway, far: Gateway, turn: Gateway) -> str:
     steps: dict[str, float] = {}
     with pinging(near.end, far.end) as pings, streaming(far.end, near.end) as stream:
         turn.tell("rotate")
-        eventually(partial(_is_over, near, far, steps), _ROTATION, "the end of the rotation")
+        patience = max(near.drain, far.drain) + _ROTATION
+        eventually(partial(_is_over, near, far, steps), patience, "the end of the rotation")
     took = time.monotonic() - begun
     if turn.tell("status")["publicKey"] == before:
         raise BrokenError("the key is the same")
@@ -86,8 +90,11 @@ def _rotated(near: Gateway, far: Gateway, turn: Gateway) -> str:
         near_steps = sum(_is_near(at, steps) for at in pings.lost_at)
         said = f"{lost} of {pings.sent} pings lost, {near_steps} of them within a second of a step"
         raise BrokenError(f"{said}; {stream.broken or 'TCP unharmed'}")
-    megabytes = stream.received / 1e6
-    return f"{took:.0f} s: 0 of {pings.sent} pings lost, {megabytes:.0f} MB in one connection"
+    slowest, megabytes = pings.slowest * 1000, stream.received / 1e6
+    return (
+        f"{took:.0f} s: 0 of {pings.sent} pings lost, the slowest took {slowest:.0f} ms;"
+        f" {megabytes:.0f} MB in one connection, 0 resets"
+    )
 
 
 def _is_over(near: Gateway, far: Gateway, steps: dict[str, float]) -> bool:
@@ -116,7 +123,7 @@ def _killed(tunnels: Tunnels) -> str:
     near, far = tunnels.pair()
     pod = f"/api/v1/namespaces/{far.place.pod.namespace}/pods/{far.place.pod.name}"
     tunnels.lab.api(far.cluster).delete(f"{pod}?gracePeriodSeconds=0")
-    eventually(lambda: not near.is_up(far.cluster), _LONG, "that its peer is down")
+    _seen_down(near, far)
     again = eventually(lambda: _is_another(tunnels, far), 3 * _LONG, "another pod that is ready")
     return f"another after {again:.1f} s; {_back(tunnels, near.cluster, far.cluster)}"
 
@@ -131,10 +138,11 @@ def _blocked(tunnels: Tunnels) -> str:
     router = tunnels.lab.layout.namespace(far.cluster)
     rules = dropping(*(f"meta l4proto udp udp {end} {_PORTS}" for end in ("dport", "sport")))
     with ruled(router, rules):
-        down = eventually(lambda: not near.is_up(far.cluster), _LONG, "that its peer is down")
+        down = _seen_down(near, far)
         time.sleep(max(0.0, _BLOCKED - down))
         if answers(near.end, far.end):
             raise BrokenError("packets pass although they are blocked")
+        _agrees(near, far, down=True)
     return f"seen after {down:.1f} s; {_back(tunnels, near.cluster, far.cluster)}"
 
 
@@ -163,6 +171,24 @@ def _forget(router: str) -> None:
     subprocess.run(command, capture_output=True, check=False)  # noqa: S603
 
 
+def _seen_down(near: Gateway, far: Gateway) -> float:
+    """How long it takes until the metric says that the other is down; the alert says it as well."""
+    took = eventually(lambda: not near.is_up(far.cluster), _LONG, "that its peer is down")
+    _agrees(near, far, down=True)
+    return took
+
+
+def _agrees(gateway: Gateway, other: Gateway, *, down: bool) -> None:
+    """Metric and alert, of one look at it, are as they should be."""
+    metrics = gateway.metrics()
+    said = metrics[f'zt_wireguard_peer_up{{cluster="{other.cluster}"}}'], DOWN in raised(metrics)
+    if said != (float(not down), down):
+        raise BrokenError(
+            f"{gateway.cluster} says of {other.cluster}: peer_up {said[0]:.0f},"
+            f" {DOWN} {'pending' if said[1] else 'inactive'}"
+        )
+
+
 def _back(tunnels: Tunnels, here: str, there: str) -> str:
     """How long it takes until packets pass, and until both say so."""
     near, far = tunnels.gateway(here), tunnels.gateway(there)
@@ -172,4 +198,6 @@ def _back(tunnels: Tunnels, here: str, there: str) -> str:
     )
     if passed > BACK or passed + said > BACK:
         raise BrokenError(f"back after {passed:.1f} s, and said so {said:.1f} s later")
-    return f"back after {passed:.1f} s, the metric {said:.1f} s later"
+    _agrees(near, far, down=False)
+    _agrees(far, near, down=False)
+    return f"back after {passed:.1f} s, metric and alert {said:.1f} s later"

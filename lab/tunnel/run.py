@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lab.check.model import Check
 from lab.tunnel.crossing import crossing
+from lab.tunnel.killed import killed
 from lab.tunnel.leaks import leaks
 from lab.tunnel.proofs import Proof, recovery, rotation, wire
 from lab.tunnel.sealed import sealed
@@ -18,6 +19,7 @@ PROOFS: Mapping[str, Proof] = {
     "wire": wire,
     "speed": speed,
     "rotation": rotation,
+    "killed": killed,
     "sealed": sealed,
     "recovery": recovery,
     "leaks": leaks,

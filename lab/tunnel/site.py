@@ -19,6 +19,7 @@ from lab.verify.network import within
 from lab.verify.site import Lab
 
 CONTAINER = "wireguard"
+_DRAIN = "--drain="
 _METRICS = "http://127.0.0.1:9586/metrics"
 _PATIENCE, _PAUSE = 5.0, 0.1
 Json = dict[str, Any]
@@ -37,6 +38,13 @@ class Gateway:
     def end(self) -> End:
         """Where its end of the tunnel is."""
         return End(Path(f"/proc/{self.pid}/ns/net"), self.own)
+
+    @property
+    def drain(self) -> float:
+        """Seconds that its stack has the lane stay that a rotation leaves."""
+        words = Path(f"/proc/{self.pid}/cmdline").read_text(encoding="utf-8").split("\0")
+        (said,) = [word for word in words if word.startswith(_DRAIN)]
+        return float(said.removeprefix(_DRAIN))
 
     def tell(self, command: str) -> Json:
         """Tell its tunnel what to do.
