@@ -17,6 +17,7 @@ from lab.tunnel.traffic import End
 from lab.verify.callers import Callers
 from lab.verify.network import within
 from lab.verify.site import Lab
+from zt import model
 
 CONTAINER = "wireguard"
 _DRAIN = "--drain="
@@ -94,11 +95,18 @@ class Tunnels:
 
     def outside(self, cluster: str) -> str:
         """The address that a cluster has for the others."""
+        return str(self._tunnel(cluster).endpoint.host)
+
+    def port(self, cluster: str) -> int:
+        """The port of its first lane."""
+        return self._tunnel(cluster).endpoint.port
+
+    def _tunnel(self, cluster: str) -> model.Gateway:
         mesh = self.lab.policy.mesh
         tunnel = next(item.gateway for item in mesh.clusters if item.name == cluster)
         if tunnel is None:
             raise LabError(f"the policy gives {cluster} no gateway")
-        return str(tunnel.endpoint.host)
+        return tunnel
 
     def gateway(self, cluster: str) -> Gateway:
         """The gateway of a cluster, as it is now.

@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import cycle, islice, permutations
+from statistics import median
 
 from lab.check.model import BrokenError, Check, all_of
 from lab.cluster.network import NAMESPACES
 from lab.tunnel.byhand import Side, by_hand
-from lab.tunnel.site import Tunnels
+from lab.tunnel.site import Gateway, Tunnels
 from lab.tunnel.traffic import End, throughput
 
 BARE, HAND, OURS = "the bare bridge", "wireguard-go by hand", "the gateways' tunnel"
-_ROUNDS, _SECONDS = 5, 2.0
+# Each order of three ways twice.
+_ROUNDS, _SECONDS = 12, 2.0
 _LEAST = 0.95
 
 
 def speed(tunnels: Tunnels) -> Iterator[Check]:
-    """At least 95 % of what is set up by hand between the clusters' routers."""
+    """At least 95 % of what is set up by hand in the same pods, on the lane that is free."""
     tunnels.say("throughput of the tunnel, and of others beside it")
     yield from all_of("throughput", [("the tunnel", partial(_compared, tunnels))])
 
 
 def _compared(tunnels: Tunnels) -> str:
     near, far = tunnels.pair()
-    sides = [
-        Side(tunnels.lab.layout.namespace(name), tunnels.outside(name))
-        for name in (near.cluster, far.cluster)
-    ]
-    with by_hand(*sides) as hand:
-        bare = [End(NAMESPACES / side.namespace, side.host) for side in sides]
-        found = medians({BARE: (bare[0], bare[1]), HAND: hand, OURS: (near.end, far.end)})
-    said = ", ".join(f"{name} {rate:.0f} Mbit/s" for name, rate in found.items())
-    if found[OURS] < _LEAST * found[HAND]:
+    first, second = (_beside(tunnels, gateway) for gateway in (near, far))
+    with by_hand(first, second) as hand:
+        bare = [
+            End(NAMESPACES / tunnels.lab.layout.namespace(name), tunnels.outside(name))
+            for name in (near.cluster, far.cluster)
+        ]
+        found = measured({BARE: (bare[0], bare[1]), HAND: hand, OURS: (near.end, far.end)})
+    said = ", ".join(f"{name} {median(rates):.0f} Mbit/s" for name, rates in found.items())
+    reached = ratio(found[OURS], found[HAND])
+    said = f"{said}: {reached:.0%} of that by hand, in {_ROUNDS} turns of {_SECONDS:.0f} s"
+    if reached < _LEAST:
         raise BrokenError(said)
-    return f"{said}: {found[OURS] / found[HAND]:.0%} of that by hand"
+    return said
 
 
-def medians(
+def _beside(tunnels: Tunnels, gateway: Gateway) -> Side:
+    """In a gateway's pod, by the port of its other lane, with the pod's share of CPU.
+
+    So all that is on the way is the same: the pod's own link, the node, its load balancer.
+    """
+    free = 1 - int(gateway.tell("status")["lane"])
+    host, port = tunnels.outside(gateway.cluster), tunnels.port(gateway.cluster)
+    return Side(gateway.end.namespace, host, port + free, gateway.pid)
+
+
+def measured(
     ways: Mapping[str, tuple[End, End]],
     rounds: int = _ROUNDS,
     seconds: float = _SECONDS,
     measure: Callable[[End, End, float], float] = throughput,
-) -> Mapping[str, float]:
-    """Megabits a second by each way.
+) -> Mapping[str, Sequence[float]]:
+    """Megabits a second by each way, one of each round.
 
-    They take turns, in one order and then in the other: what else there is falls on all alike.
+    They take turns, in every order: what else there is falls on all alike, as does coming first.
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
-    order = [*ways]
-    for _ in range(rounds):
+    for order in islice(cycle(permutations(ways)), rounds):
         for name in order:
             found[name].append(measure(*ways[name], seconds))
-        order.reverse()
-    return {name: statistics.median(rates) for name, rates in found.items()}
+    return found
+
+
+def ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+    """The median of what one was of the other in each round."""
+    return median(our / other for our, other in zip(ours, others, strict=True))

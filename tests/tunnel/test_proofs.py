@@ -22,7 +22,7 @@ from lab.tunnel import pinger
 from lab.tunnel.commands import report, table
 from lab.tunnel.crossing import _stays, _undeclared
 from lab.tunnel.site import eventually
-from lab.tunnel.speed import medians
+from lab.tunnel.speed import measured, ratio
 from lab.tunnel.traffic import End, pinging
 from lab.tunnel.wire import Kind, kind_of
 from tests.authorities import issuing_cas
@@ -180,8 +180,8 @@ def test_pings_of_this_machine_come_back_and_those_of_nobody_do_not() -> None:
 # --- Figures and reports --------------------------------------------------------------------------
 
 
-def test_medians_of_ways_that_take_turns() -> None:
-    rates: Iterator[float] = iter([1, 10, 30, 3, 2, 20])
+def test_ways_take_turns_in_every_order_and_are_compared_round_by_round() -> None:
+    rates: Iterator[float] = iter([1, 10, 30, 3, 2, 10])
     order: list[str] = []
 
     def measure(source: End, target: End, seconds: float) -> float:
@@ -190,8 +190,10 @@ def test_medians_of_ways_that_take_turns() -> None:
         return next(rates)
 
     ways = {name: (End(Path("/"), name), End(Path("/"), "there")) for name in ("a", "b")}
-    assert medians(ways, 3, 0.5, measure) == {"a": 2, "b": 20}
+    found = measured(ways, 3, 0.5, measure)
+    assert found == {"a": [1, 3, 2], "b": [10, 30, 10]}
     assert order == ["a", "b", "b", "a", "a", "b"]
+    assert ratio(found["b"], found["a"]) == 10
 
 
 def test_eventually_says_what_never_came() -> None:
