@@ -34,8 +34,8 @@ def tunnel(*, state: Path, only: tuple[str, ...], as_json: bool) -> None:
     Declared edges cross it with their own identity and no other; nothing but WireGuard is on the
     Internet between them; keys rotate three times without a lost packet, and a gateway that is
     killed at a step goes on there; gateways that are killed, blocked or moved are back in ten
-    seconds; keys are nowhere but in KMS. Exit code 1 if anything is not so. It takes a quarter of
-    an hour. Examples:
+    seconds; keys are nowhere but in KMS. Exit code 1 if anything is not so. It takes twenty
+    minutes. Examples:
       zt lab tunnel
       zt lab tunnel --only crossing --only wire --json
     """  # noqa: D301 - \b keeps click from joining the lines

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from gateway.tunnel.book import Book, Place, Step, book_of, new_book, offer_of
 from gateway.tunnel.errors import TunnelError
-from gateway.tunnel.rotation import begin, call_off
+from gateway.tunnel.rotation import advance, begin, call_off
 from gateway.tunnel.seen import Seen
-from tests.gateway.tunnel.mesh import Mesh, key, mesh, without_books
+from tests.gateway.tunnel.mesh import TIMES, Mesh, key, mesh, without_books
 
 # What may happen in a walk, each with how often: one of these is drawn for each walk.
 OFTEN = (1, 3, 10)
@@ -225,6 +225,55 @@ def test_who_lost_its_book_comes_to_the_lane_of_the_others(size: int) -> None:
     built.begin("a")
     built.settle()
     assert {item.book.lane for item in built.gateways.values()} == {0}
+
+
+BOTH = {0: key("p"), 1: key("p")}
+
+
+def after(book: Book, peer: Book, heard: Place | None = None) -> Step | None:
+    """The step of a gateway in rotation 3 that sees a peer, which has heard this of it."""
+    told = peer.offer({"own": heard} if heard else {})
+    seen = {"peer": Seen(told, fresh={0: True, 1: True})}
+    return advance(replace(book, began=True), "own", seen, 0, TIMES).step
+
+
+def at(step: Step | None, turn: int = 3, *, began: bool = False, lane: int = 0) -> Book:
+    return Book(keys=BOTH, turn=turn, step=step, began=began, lane=lane)
+
+
+def test_a_peer_is_verified_that_goes_along_in_the_same_rotation() -> None:
+    for step in (Step.STAGED, Step.VERIFIED, Step.SWITCHED, Step.DRAINING, Step.JOINING):
+        assert after(at(Step.STAGED), at(step)) is Step.VERIFIED
+    for peer in (at(Step.RETURNING), at(Step.SETTLING), at(None), at(Step.DRAINING, turn=2)):
+        assert after(at(Step.STAGED), peer) is Step.STAGED
+
+
+def test_nobody_drains_before_each_peer_sends_on_the_other_lane() -> None:
+    assert after(at(Step.SWITCHED), at(Step.VERIFIED)) is Step.SWITCHED
+    assert after(at(Step.SWITCHED), at(Step.SWITCHED)) is Step.DRAINING
+    assert after(at(Step.SWITCHED), at(Step.SWITCHED, turn=2)) is Step.SWITCHED
+
+
+def test_nobody_enters_a_rotation_twice() -> None:
+    assert after(at(None), at(Step.STAGED, began=True)) is None
+    assert after(at(None), at(Step.STAGED, turn=4, began=True)) is Step.STAGED
+    assert after(at(None), at(Step.STAGED, turn=4)) is None
+
+
+def test_who_returns_looks_at_what_was_heard_in_this_rotation() -> None:
+    returning = at(Step.RETURNING)
+    assert after(returning, at(None, turn=2)) is Step.RETURNING
+    assert after(returning, at(None, turn=2), Place(2, Step.RETURNING)) is Step.RETURNING
+    assert after(returning, at(None, turn=2), Place(3, Step.RETURNING)) is Step.SETTLING
+    assert after(returning, at(Step.DRAINING, began=True)) is Step.SWITCHED
+
+
+def test_a_rotation_is_over_once_each_peer_has_one_lane() -> None:
+    settling = at(Step.SETTLING, lane=1)
+    for step in (Step.DRAINING, Step.RETURNING, Step.SWITCHED):
+        assert after(settling, at(step)) is Step.SETTLING
+    for peer in (at(None, lane=1), at(Step.SETTLING, lane=1), at(Step.STAGED, turn=4, lane=1)):
+        assert after(settling, peer) is None
 
 
 def test_what_cannot_be_begun_or_called_off() -> None:
