@@ -12,7 +12,7 @@ from tests.engine.envoy.conftest import Evaluator
 from tests.engine.envoy.proxy import Proxy, client_context, echo, echoed, envoy
 from tests.engine.envoy.relay import Relay, relay
 from tests.engine.samples import ENGINE, WEB, Authority, Desk, eventually
-from zt.compile.envoy.resources import ASK_AGAIN, KEEPALIVE
+from zt.compile.envoy.resources import ASK_AGAIN, DIAL_PATIENCE, KEEPALIVE
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +44,19 @@ async def test_a_question_that_meets_a_dead_evaluator_is_asked_again(
             before.dead = 1
             assert await echoed(proxy.tcp, web) == b"x"
     assert [record.verdict for record in desk.outcomes] == ["ALLOW"] * 4
+
+
+async def test_all_that_wait_for_an_evaluator_that_does_not_answer_ask_another(
+    desk: Desk, evaluator: Evaluator, authority: Authority, tmp_path: Path
+) -> None:
+    web = client_context(tmp_path, authority, WEB)
+    async with relayed(desk, evaluator, authority, tmp_path) as (before, proxy):
+        before.silent = True
+        asked = [asyncio.create_task(echoed(proxy.tcp, web)) for _ in range(30)]
+        await asyncio.sleep(float(DIAL_PATIENCE.removesuffix("s")) / 2)
+        before.silent = False  # for connections to come
+        assert await asyncio.gather(*asked) == [b"x"] * 30
+    assert [record.verdict for record in desk.outcomes] == ["ALLOW"] * 30
 
 
 async def test_a_question_that_is_answered_slowly_is_asked_once(

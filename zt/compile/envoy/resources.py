@@ -30,6 +30,9 @@ ASK_AGAIN = {
     # is answered slowly must not be asked, and recorded, twice.
     "retry_back_off": {"base_interval": "0.025s", "max_interval": QUESTION_PATIENCE},
 }
+# All that wait for one evaluator may ask again at once: by itself Envoy lets three, and the others
+# would be refused.
+ALL_ASK_AGAIN = {"thresholds": [{"max_retries": 1024}]}
 # Reports of refusals are kept until an evaluator takes them: its connection may take longer than a
 # dial does, or there is none for a while. Each thread of a sidecar begins with its first refusal.
 REPORT_AGAIN = {
