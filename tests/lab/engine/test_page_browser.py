@@ -15,8 +15,9 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from lab.mesh.policies import read
 from tests.lab.engine.chromium import FLAGS, SCREENSHOTS, WINDOW, executable
-from tests.lab.engine.site import HOSTILE, Site, edge, party, serving
+from tests.lab.engine.site import HOSTILE, POLICIES, Site, edge, party, serving
 
 
 @dataclass
@@ -87,7 +88,9 @@ def test_the_graph_is_seen_and_nothing_comes_from_elsewhere(visit: Visit, site: 
     expect(page.locator("#graph")).to_be_visible()
     expect(page.locator("#decisions tr")).to_have_count(3)
     nodes = page.locator("#graph .node")
-    assert nodes.count() == 23  # 21 are declared
+    policy = read(POLICIES)
+    # Two that are seen are declared nowhere.
+    assert nodes.count() == len(policy.services) + len(policy.externals) + 2
     boxes = [nodes.nth(index).bounding_box() for index in range(nodes.count())]
     assert all(box and box["width"] > 40 and box["height"] > 20 for box in boxes)
     save(page, "page", whole=True)
