@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,6 +95,11 @@ def _texts(text: str) -> Mapping[str, str]:
 
 def _create(file: Path, value: Mapping[str, str]) -> None:
     """Whole or not at all, and nobody else's: a reader may come at any time."""
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(dict(value), stream)
+    handle, unfinished = tempfile.mkstemp(prefix=".", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(dict(value), stream)
+        # Unlike renaming, this fails where there is one already.
+        file.hardlink_to(unfinished)
+    finally:
+        Path(unfinished).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,14 @@ def test_what_is_no_mapping_of_texts_is_said_without_its_content(
     with pytest.raises(MalformedError) as raised:
         store.read("here")
     assert "secret" not in str(raised.value)
+
+
+def test_a_reader_that_comes_at_any_time_reads_a_whole_version(store: KeyStore) -> None:
+    value = {"book": "x" * 100_000}
+    store.write("here", value)
+    writing = threading.Thread(target=lambda: [store.write("here", value) for _ in range(100)])
+    writing.start()
+    while writing.is_alive():
+        assert store.read("here") == value
+    writing.join()
+    assert len(store.versions("here")) == 101
