@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway.keys import KeyStore, KeyStoreError, MissingError, add_arguments, store_of
 from gateway.memory import NotInMemoryError, check_memory, write_keys
+from gateway.once import Once
 
 # Seconds. What comes after is the kubelet's: it starts the container again, ever less often.
 _PATIENCE = 240.0
@@ -47,7 +48,7 @@ def fetch(given: argparse.Namespace) -> int:
 def keep(given: argparse.Namespace, pause: Callable[[float], None]) -> None:
     """Fetch for ever, with a pause before each time; a reason that lasts is written once."""
     known: Mapping[str, str] = {}
-    said = ""
+    problems = Once()
     # One for all times: what it came in with is renewed, where another would come in anew.
     store = store_of(given, _PATIENCE)
     while True:
@@ -57,11 +58,10 @@ def keep(given: argparse.Namespace, pause: Callable[[float], None]) -> None:
             if found != known:
                 write_keys(given.into, found)
                 known = found
-            said = ""
+            problems.note(None)
         except (KeyStoreError, NotInMemoryError, ValueError, OSError) as error:
-            if str(error) != said:
-                said = str(error)
-                sys.stderr.write(f"fetch: {said}\n")
+            if problems.note(str(error)):
+                sys.stderr.write(f"fetch: {error}\n")
 
 
 def _read(store: KeyStore, given: argparse.Namespace) -> Mapping[str, str]:

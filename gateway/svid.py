@@ -25,6 +25,8 @@ from spiffe import WorkloadApiClient, X509Bundle, X509Svid
 from spiffe.errors import PySpiffeError
 from spiffe.workloadapi.x509_context import X509Context
 
+from gateway.once import Once
+
 # Files of a folder, called as SPIRE's own helper calls them.
 SVID, KEY, BUNDLE = "svid.pem", "svid_key.pem", "bundle.pem"
 # What goes with a key of each curve that SVIDs have here.
@@ -77,16 +79,12 @@ def source_of(address: str) -> Source:
     raise SvidError(f"{address} is no place of an SVID: it should be unix:///... or file:///...")
 
 
-@dataclass
-class _Said:
+class _Said(Once):
     """Says what is wrong once, and that it is right again."""
 
-    problem: str | None = ""
-
     def say(self, problem: str | None, spiffe: str = "") -> None:
-        if problem == self.problem:
+        if not self.note(problem):
             return
-        self.problem = problem
         if problem is None:
             _log.info("the gateway has an SVID of %s", spiffe)
         else:

@@ -31,6 +31,7 @@ from gateway.keys.store import (
     UntrustedError,
     Version,
 )
+from gateway.once import Once
 
 # What the token file holds then is a token of Vault's own.
 _TOKEN: Final = "token"  # noqa: S105 - the name of a method
@@ -128,7 +129,7 @@ class Vault:
 
     def _asked(self, what: str, call: Callable[[Any], _Answer]) -> _Answer:
         """Ask, and ask again while that makes sense; the reason is told whenever it changes."""
-        deadline, pause, told = time.monotonic() + self.patience, _FIRST_PAUSE, ""
+        deadline, pause, told = time.monotonic() + self.patience, _FIRST_PAUSE, Once()
         while True:
             try:
                 return self._once(what, call)
@@ -137,9 +138,8 @@ class Vault:
             except (SealedError, UnreachableError) as error:
                 if time.monotonic() + pause > deadline:
                     raise
-                if str(error) != told:
-                    told = str(error)
-                    sys.stderr.write(f"{told}; trying again\n")
+                if told.note(str(error)):
+                    sys.stderr.write(f"{error}; trying again\n")
             # Not all of those that wait for it at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from gateway.keys import KeyStoreError, MalformedError, add_arguments, store_of
+from gateway.once import Once
 from gateway.svid import SvidError, source_of
 from gateway.tunnel import control, talk, wg
 from gateway.tunnel.book import Book, new_book
@@ -120,16 +121,15 @@ def _serve(gateway: Gateway, tunnel: Tunnel, folder: Path, port: int) -> None:
 
 def _run(gateway: Gateway) -> NoReturn:
     """Look at everything again and again; what fails is said, and tried again."""
-    said = ""
+    problems = Once()
     while True:
         try:
             gateway.tick()
         except (TunnelError, KeyStoreError) as error:
-            if str(error) != said:
-                said = str(error)
+            if problems.note(str(error)):
                 _log.error("the tunnel stays as it is: %s", error)
         else:
-            said = ""
+            problems.note(None)
         gateway.woken.wait(gateway.pause)
         gateway.woken.clear()
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
+from gateway.once import Once
 from gateway.svid import Source
 from gateway.tunnel.attestation import (
     HEADER,
@@ -167,7 +168,7 @@ class Asker:
     heard: Offer | None = None
     answered: float | None = None
     unattested: int = 0
-    _problem: str | None = ""
+    _problems: Once = field(default_factory=Once)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -207,9 +208,9 @@ class Asker:
 
     def _say(self, problem: str | None) -> None:
         """Say what is wrong once, and that it is right again."""
-        if problem == self._problem:
+        if not self._problems.note(problem):
             return
-        self._problem, cluster = problem, self.peer.cluster
+        cluster = self.peer.cluster
         if problem is None:
             _log.info("what %s tells is attested by %s", cluster, self.peer.spiffe)
         else:
