@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
-from zt.wellknown import MANAGED_BY
+from zt.wellknown import AGENT_SOCKET, MANAGED_BY
 
 # The user of our own images (engine/Dockerfile, gateway/Dockerfile).
 USER = 65532
 _DIGITS = 10
+# The node's SPIRE agent, in pods of ours that ask it for their SVID themselves.
+AGENT_VOLUME, AGENT_FOLDER = "spire-agent", str(PurePosixPath(AGENT_SOCKET).parent)
 
 
 def metadata(
@@ -46,6 +49,16 @@ def container_security() -> dict[str, Any]:
 def resources(cpu: str, memory: str, limit: str) -> dict[str, Any]:
     """Requests of CPU and memory, and the limit of memory alone: CPU that is free may be used."""
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}}
+
+
+def agent_volume() -> dict[str, Any]:
+    """The folder with the socket of the node's SPIRE agent."""
+    return {"name": AGENT_VOLUME, "hostPath": {"path": AGENT_FOLDER, "type": "Directory"}}
+
+
+def agent_mount() -> dict[str, Any]:
+    """Where a container finds that socket."""
+    return {"name": AGENT_VOLUME, "mountPath": AGENT_FOLDER, "readOnly": True}
 
 
 def spread(labels: Mapping[str, str]) -> list[dict[str, Any]]:

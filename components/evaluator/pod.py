@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
 from components.evaluator.policies import POLICIES
-from components.pods import container_security, metadata, pod_security, spread
+from components.pods import (
+    agent_mount,
+    agent_volume,
+    container_security,
+    metadata,
+    pod_security,
+    spread,
+)
 from components.settings import ClusterDatabase, ExistingTrail, ManagedDatabase, StackSettings
 from zt.bundle import Bundle
 from zt.inject import Images, with_sidecar
@@ -27,7 +33,6 @@ DATABASE_CA, DATABASE_CA_FOLDER = "zt-audit-ca", "/etc/zt/audit"
 COMPONENT = "app.kubernetes.io/component"
 
 _POLICIES, _STATE, _RUN, _TEMPORARY = "/etc/zt/policies/", "/var/lib/zt", "/run/zt", "/tmp"  # noqa: S108
-_SOCKETS = str(PurePosixPath(AGENT_SOCKET).parent)
 _PORTS = {
     "policy": EVALUATOR_API,
     "health": EVALUATOR_HEALTH,
@@ -104,7 +109,7 @@ def _container(settings: StackSettings, service: Service) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "policies", "mountPath": _POLICIES, "readOnly": True},
             {"name": "database-ca", "mountPath": DATABASE_CA_FOLDER, "readOnly": True},
-            {"name": "spire-agent", "mountPath": _SOCKETS, "readOnly": True},
+            agent_mount(),
             {"name": "state", "mountPath": _STATE},
             {"name": "svid", "mountPath": _RUN},
             {"name": "temporary", "mountPath": _TEMPORARY},
@@ -132,7 +137,7 @@ def _volumes() -> list[dict[str, Any]]:
     return [
         {"name": "policies", "configMap": {"name": POLICIES}},
         {"name": "database-ca", "configMap": {"name": DATABASE_CA, "optional": True}},
-        {"name": "spire-agent", "hostPath": {"path": _SOCKETS, "type": "Directory"}},
+        agent_volume(),
         # Outlives the container: the spool (1 GiB at most), tables and counters.
         {"name": "state", "emptyDir": {"sizeLimit": "3Gi"}},
         {"name": "svid", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
-from components.pods import container_security, resources
+from components.pods import AGENT_FOLDER, container_security, resources
 from components.settings import StackSettings
 from components.spire.names import (
     AGENT,
@@ -21,7 +20,6 @@ from components.spire.names import (
 )
 from zt.compile.spire import AUDIENCE
 from zt.wellknown import (
-    AGENT_SOCKET,
     BUNDLE_CONFIGMAP,
     BUNDLE_KEY,
     SPIRE_BUNDLE,
@@ -32,7 +30,6 @@ from zt.wellknown import (
 Json = dict[str, Any]
 
 FILE = "agent.conf"
-SOCKET_FOLDER = str(PurePosixPath(AGENT_SOCKET).parent)
 # Where SPIRE looks for the token that proves to the server which node an agent is on.
 _TOKENS = "/var/run/secrets/tokens"
 _TOKEN_SECONDS = 600
@@ -114,7 +111,7 @@ def _container(settings: StackSettings) -> Json:
             mount("config", CONFIG),
             mount("data", DATA, writable=True),
             mount("bundle", SPIRE_BUNDLE),
-            mount("sockets", SOCKET_FOLDER, writable=True),
+            mount("sockets", AGENT_FOLDER, writable=True),
             mount("tokens", _TOKENS),
             mount("api", API_ACCESS),
         ],
@@ -134,7 +131,7 @@ def _volumes() -> list[Json]:
         # In memory, as its keys are.
         {"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": "bundle", "configMap": bundle},
-        {"name": "sockets", "hostPath": {"path": SOCKET_FOLDER, "type": "DirectoryOrCreate"}},
+        {"name": "sockets", "hostPath": {"path": AGENT_FOLDER, "type": "DirectoryOrCreate"}},
         {
             "name": "tokens",
             "projected": {"sources": [{"serviceAccountToken": token}], "defaultMode": 0o400},

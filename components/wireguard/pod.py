@@ -6,11 +6,16 @@ overlap.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
 from components.keys import Delivery, key_arguments, key_container, key_volumes, token_mount
-from components.pods import container_security, resources
+from components.pods import (
+    AGENT_VOLUME,
+    agent_mount,
+    agent_volume,
+    container_security,
+    resources,
+)
 from components.settings import Gateway, KeySource, StackSettings
 from zt.inject.restore import SAFE_TO_EVICT
 from zt.model import Service
@@ -25,8 +30,6 @@ _KEYS = "/run/zt/wireguard"
 # Of the secret (gateway.tunnel.store.BOOK).
 _FIELDS = ("book",)
 _SOCKETS = "/var/run/wireguard"
-_AGENT = str(PurePosixPath(AGENT_SOCKET).parent)
-_AGENT_VOLUME = "spire-agent"
 _TUN = "/dev/net/tun"
 # Kubernetes gives an added capability to root alone. This root has NET_ADMIN and nothing else: it
 # can't even read files of others, so the key is written by root too.
@@ -53,7 +56,7 @@ def pod_template(service: Service, settings: StackSettings, keys: KeySource, por
     return {
         "metadata": {
             "labels": MANAGED_BY | service.labels,
-            "annotations": {SAFE_TO_EVICT: _AGENT_VOLUME},
+            "annotations": {SAFE_TO_EVICT: AGENT_VOLUME},
         },
         "spec": {
             "serviceAccountName": service.account,
@@ -67,7 +70,7 @@ def pod_template(service: Service, settings: StackSettings, keys: KeySource, por
                 *key_volumes(delivery),
                 {"name": "peers", "configMap": {"name": peers_name(service)}},
                 {"name": "sockets", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-                {"name": _AGENT_VOLUME, "hostPath": {"path": _AGENT, "type": "Directory"}},
+                agent_volume(),
                 *([_tun_volume()] if gateway.userspace else []),
             ],
         },
@@ -87,7 +90,7 @@ def _tunnel(image: str, gateway: Gateway, keys: KeySource, port: int) -> Json:
         {"name": "sockets", "mountPath": _SOCKETS},
         # It makes new keys, and stores them; as this pod's SVID it vouches for them.
         token_mount(),
-        {"name": _AGENT_VOLUME, "mountPath": _AGENT, "readOnly": True},
+        agent_mount(),
     ]
     if gateway.userspace:
         mounts.append({"name": "tun", "mountPath": _TUN})
