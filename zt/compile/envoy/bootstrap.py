@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zt.compile.envoy.resources import (
-    ALL_ASK_AGAIN,
-    DIAL_PATIENCE,
+    DIALLING,
     EVALUATOR,
     KEEPALIVE,
     NOBODY,
@@ -70,8 +69,7 @@ def _clusters(car: Sidecar) -> Iterator[Json]:
         EVALUATOR,
         address,
         discovery_type(address),
-        connect_timeout=DIAL_PATIENCE,
-        circuit_breakers=ALL_ASK_AGAIN,
+        **DIALLING,
         typed_extension_protocol_options=http2(connection_keepalive=dict(KEEPALIVE)),
         transport_socket=transport,
     )

@@ -30,9 +30,6 @@ ASK_AGAIN = {
     # is answered slowly must not be asked, and recorded, twice.
     "retry_back_off": {"base_interval": "0.025s", "max_interval": QUESTION_PATIENCE},
 }
-# All that wait for one evaluator may ask again at once: by itself Envoy lets three, and the others
-# would be refused.
-ALL_ASK_AGAIN = {"thresholds": [{"max_retries": 1024}]}
 # Reports of refusals are kept until an evaluator takes them: its connection may take longer than a
 # dial does, or there is none for a while. Each thread of a sidecar begins with its first refusal.
 REPORT_AGAIN = {
@@ -43,6 +40,12 @@ REPORT_AGAIN = {
 # next may be dead as well, which is to be seen while a question still has time.
 KEEPALIVE = {"interval": "2s", "timeout": "2s"}
 DIAL_PATIENCE = "0.5s"
+# All that wait for one evaluator may ask again at once: by itself Envoy lets three, and the others
+# would be refused.
+DIALLING: Json = {
+    "connect_timeout": DIAL_PATIENCE,
+    "circuit_breakers": {"thresholds": [{"max_retries": 1024}]},
+}
 
 # Envoy reads an empty list of names as "everyone"; this one, no SPIFFE ID, is nobody's.
 NOBODY = "nobody"
