@@ -44,7 +44,7 @@ def ca(*, state: Path, as_json: bool) -> None:
         click.echo(json.dumps(report.as_json(rotated)))
     else:
         report.show(Console(), rotated)
-    if rotated.surprises:
+    if rotated.tally.surprises:
         raise SystemExit(FAILED)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,15 +9,12 @@ from pathlib import Path
 from cryptography import x509
 
 from gateway.ca.certificates import fingerprint
-from lab.check.admin import admin
-from lab.check.model import Place
-from lab.check.svid import chain_in
+from lab.check.model import Place, pid_of
+from lab.check.svid import chain_of
 from lab.cluster.model import LabError
-from lab.nodes.pods import process_of
 from zt.inject.containers import ENVOY
 from zt.wellknown import BUNDLE_KEY, SIDECAR_BUNDLE
 
-_SECRETS = "/config_dump?resource=dynamic_active_secrets"
 _PAUSE = 2.0
 _SHOWN = 4
 
@@ -52,7 +48,7 @@ def trusted_by(place: Place) -> frozenset[str]:
         LabError: if it does not run.
         OSError: if it ends meanwhile.
     """
-    process = process_of(place.pod.containers[ENVOY])
+    process = pid_of(place, ENVOY)
     return roots_in(Path(f"/proc/{process}/root{SIDECAR_BUNDLE}/{BUNDLE_KEY}").read_bytes())
 
 
@@ -71,5 +67,5 @@ def above(place: Place) -> tuple[int, ...]:
     Raises:
         LabError: if it has none.
     """
-    chain = chain_in(json.loads(admin(place, _SECRETS)))
+    chain = chain_of(pid_of(place, ENVOY), place.name)
     return tuple(certificate.serial_number for certificate in chain[1:])

@@ -27,33 +27,24 @@ class Rotated:
     tally: Tally
     across: Tally
 
-    @property
-    def surprises(self) -> tuple[str, ...]:
-        """What should not have been."""
-        seen = self.tally
-        found = [f"{item.flow}: {item.error}" for item in (*seen.failed, *seen.cut)]
-        if seen.passed:
-            found.append(f"{seen.passed} connections passed that should have been refused")
-        return tuple(found)
-
 
 def as_json(rotated: Rotated) -> dict[str, Any]:
     """For programs."""
     return {
-        "held": not rotated.surprises,
+        "held": not rotated.tally.surprises,
         "stages": [asdict(stage) for stage in rotated.stages],
         **rotated.tally.counts,
         "across": rotated.across.counts,
-        "surprises": list(rotated.surprises),
+        "surprises": list(rotated.tally.surprises),
     }
 
 
 def show(console: Console, rotated: Rotated) -> None:
     """For people."""
-    for sentence in rotated.surprises:
+    for sentence in rotated.tally.surprises:
         console.print(f"[red]{escape(sentence)}")
     seen, crossed = rotated.tally, rotated.across
-    colour = "[red]" if rotated.surprises else "[green]"
+    colour = "[red]" if rotated.tally.surprises else "[green]"
     console.print(
         f"{colour}a new root: {len(seen.failed)} of {seen.opened} new connections failed, "
         f"{len(seen.cut)} open ones ended in {seen.asked} questions; {seen.passed} of {seen.tried} "

@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from lab.check.admin import admin
-from lab.check.model import BrokenError, Check, Json, Place, Site, all_of, each
+from lab.check.admin import asked
+from lab.check.model import BrokenError, Check, Json, Place, Site, all_of, each, pid_of
 from lab.verify.network import within
+from zt.inject.containers import ENVOY
 from zt.model import KeyType, Mesh
 from zt.wellknown import ALPN, BUNDLE_CONFIGMAP, BUNDLE_KEY, EVALUATOR_API
 
@@ -95,9 +96,19 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 def _held(site: Site, place: Place) -> str:
     """What Envoy took from the Workload API, its chain included."""
-    chain = chain_in(json.loads(admin(place, SECRETS)))
+    chain = chain_of(pid_of(place, ENVOY), place.name)
     roots = _roots(site, place.pod.namespace)
     return judged(chain, roots, place.declared.spiffe, site.effective.mesh, datetime.now(UTC))
+
+
+def chain_of(process: int, name: str) -> tuple[x509.Certificate, ...]:
+    """The SVID that a sidecar uses now, then the CAs above it; ``name`` is what its pod is called.
+
+    Raises:
+        LabError: if it has none.
+        OSError: if it can't be reached.
+    """
+    return chain_in(json.loads(asked(process, name, SECRETS)))
 
 
 def chain_in(dump: Json) -> tuple[x509.Certificate, ...]:

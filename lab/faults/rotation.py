@@ -72,10 +72,7 @@ class Rotation:
     @property
     def surprises(self) -> tuple[str, ...]:
         """What should not have been."""
-        seen = self.tally
-        found = [f"{it.flow}: {it.error}" for it in (*seen.failed, *seen.cut)]
-        if seen.passed:
-            found.append(f"{seen.passed} connections passed that should have been refused")
+        found = [*self.tally.surprises]
         if self.minutes >= _MINUTES and self.svids < _SVIDS:
             found.append(f"SVIDs were rotated {self.svids} times, not {_SVIDS}")
         if self.minutes >= _MINUTES and self.cas < _CAS:

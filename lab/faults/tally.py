@@ -157,6 +157,18 @@ class Tally:
         }
 
     @property
+    def let_in(self) -> tuple[str, ...]:
+        """The sentence that tells of who passed and may not; none if nobody did."""
+        said = f"{self.passed} connections passed that should have been refused"
+        return (said,) if self.passed else ()
+
+    @property
+    def surprises(self) -> tuple[str, ...]:
+        """What nobody should see where nothing is broken, a sentence each."""
+        found = (f"{item.flow}: {item.error}" for item in (*self.failed, *self.cut))
+        return (*found, *self.let_in)
+
+    @property
     def outage(self) -> float:
         """Seconds from when the first failure began to when the last one ended; 0 without any."""
         found = (*self.failed, *self.cut)

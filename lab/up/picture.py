@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from lab.check.admin import asked
 from lab.check.groups import COUNTERS, Groups, groups_in, named
-from lab.check.svid import SECRETS, chain_in
+from lab.check.svid import chain_of
 from lab.cluster.client import Client, client
 from lab.cluster.model import ControlPlane, LabError
 from lab.nodes.pods import pods, process_of
@@ -123,7 +122,7 @@ def sidecars_seen(api: Client) -> Mapping[str, Sidecar]:
 
 
 def _sidecar(process: int, name: str) -> Sidecar:
-    leaf = chain_in(json.loads(asked(process, name, SECRETS)))[0]
+    leaf = chain_of(process, name)[0]
     groups = groups_in(asked(process, name, COUNTERS).decode())
     return Sidecar(leaf.not_valid_after_utc - datetime.now(UTC), groups)
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from lab.check import admin as check
 from lab.cluster.model import LabError
 from lab.faults import sidecars
 
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def admin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Json]:
-    monkeypatch.setattr(sidecars, "SIDECAR_RUN", str(tmp_path))
+    monkeypatch.setattr(check, "SIDECAR_RUN", str(tmp_path))
     with Admin(str(tmp_path / "admin.sock"), Handler) as server:
         server.answers = {}
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -93,6 +94,6 @@ def test_its_listeners_are_read(admin: Json) -> None:
 def test_one_that_does_not_answer_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sidecars, "SIDECAR_RUN", str(tmp_path))
+    monkeypatch.setattr(check, "SIDECAR_RUN", str(tmp_path))
     with pytest.raises(LabError, match="does not answer"):
         sidecars.svid(os.getpid())
