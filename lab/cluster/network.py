@@ -7,7 +7,7 @@ of one is found by its name.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.cluster.model import INTERNET, Cluster, LabError, Layout
@@ -56,8 +56,11 @@ def processes(layout: Layout) -> tuple[int, ...]:
     return tuple(int(pid) for listed in lists for pid in listed.split())
 
 
-def entered(namespace: str, command: Iterable[str]) -> tuple[str, ...]:
-    """A command that runs in a namespace; unlike ``ip netns exec`` this leaves /sys as it is."""
+def entered(namespace: str | Path, command: Iterable[str]) -> tuple[str, ...]:
+    """A command that runs in a namespace, given by its name or as a file.
+
+    Unlike ``ip netns exec`` this leaves /sys as it is.
+    """
     return ("nsenter", f"--net={NAMESPACES / namespace}", "--", *command)
 
 
@@ -77,7 +80,15 @@ def ip(*arguments: str) -> str:
     Raises:
         LabError: if it fails.
     """
-    command = ["ip", *arguments]
+    return run(("ip", *arguments))
+
+
+def run(command: Sequence[str]) -> str:
+    """Run a command; returns what it prints.
+
+    Raises:
+        LabError: if it fails.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

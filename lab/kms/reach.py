@@ -14,7 +14,7 @@ from hvac.exceptions import VaultError
 from gateway.keys import KeyStore, open_store
 from lab.cluster.forward import forward
 from lab.cluster.model import LabError, Layout
-from lab.kms.server import Kms, client, kms_of
+from lab.kms.server import Kms, client, kms_of, secret_in
 from lab.kms.setup import AUTHORITIES, token_for
 from lab.mesh.folders import write_private
 
@@ -67,10 +67,7 @@ def issuing_ca(kms: Kms, cluster: str) -> Mapping[str, str]:
         LabError: if it can't be read.
     """
     with _told():
-        found = client(kms).secrets.kv.v2.read_secret_version(
-            f"spire/{cluster}", mount_point=AUTHORITIES, raise_on_deleted_version=True
-        )
-    return dict(found["data"]["data"])
+        return secret_in(client(kms), AUTHORITIES, f"spire/{cluster}")
 
 
 @contextmanager

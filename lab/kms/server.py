@@ -108,6 +108,24 @@ def client(kms: Kms) -> Any:  # noqa: ANN401 - hvac tells no types
     return made
 
 
+def secret_in(
+    vault: Any,  # noqa: ANN401 - hvac tells no types
+    project: str,
+    path: str,
+    version: int | None = None,
+) -> dict[str, str]:
+    """A version of a secret as a client reads it; without a number, the newest.
+
+    Raises:
+        InvalidPath: if there is none that is enabled.
+        VaultError: if it is refused.
+    """
+    answer = vault.secrets.kv.v2.read_secret_version(
+        path, version, project, raise_on_deleted_version=True
+    )
+    return dict(answer["data"]["data"])
+
+
 def open_up(kms: Kms) -> None:
     """Wait until it answers, initialise it the first time, and unseal it.
 

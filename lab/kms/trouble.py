@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.cluster.model import LabError, Layout
-from lab.kms.server import NAME, Kms, client, open_up, seal
+from lab.kms.server import NAME, Kms, client, open_up, seal, secret_in
 from lab.mesh.processes import is_alive, read_state, send
 from lab.mesh.restart import restart
 
@@ -56,19 +56,12 @@ def forbidden(kms: Kms, policy: str) -> Iterator[None]:
 @contextmanager
 def lacking(kms: Kms, project: str, path: str, field: str) -> Iterator[None]:
     """The newest version of a secret lacks a field."""
-    found = _read(kms, project, path)
+    found = secret_in(client(kms), project, path)
     _write(kms, project, path, {name: text for name, text in found.items() if name != field})
     try:
         yield
     finally:
         _write(kms, project, path, found)
-
-
-def _read(kms: Kms, project: str, path: str) -> dict[str, str]:
-    answer = client(kms).secrets.kv.v2.read_secret_version(
-        path, mount_point=project, raise_on_deleted_version=True
-    )
-    return dict(answer["data"]["data"])
 
 
 def _write(kms: Kms, project: str, path: str, secret: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from hvac.exceptions import InvalidPath
 
 from lab.cluster.model import Layout
 from lab.cluster.network import NAMESPACES
-from lab.kms.server import Kms, client, kms_of
+from lab.kms.server import Kms, client, kms_of, secret_in
 from lab.kms.setup import AUTHORITIES, GATEWAYS
 from lab.verify.network import within
 
@@ -40,7 +40,7 @@ def opening(secrets: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _forms_in(kms: Kms) -> Iterator[bytes]:
-    vault = client(kms).secrets.kv.v2
+    vault = client(kms)
     for project in (GATEWAYS, AUTHORITIES):
         for path in _paths(vault, project, ""):
             for secret in _versions(vault, project, path):
@@ -49,7 +49,7 @@ def _forms_in(kms: Kms) -> Iterator[bytes]:
 
 def _paths(vault: Any, project: str, folder: str) -> Iterator[str]:  # noqa: ANN401 - hvac tells no types
     try:
-        listed = vault.list_secrets(folder, mount_point=project)
+        listed = vault.secrets.kv.v2.list_secrets(folder, mount_point=project)
     except InvalidPath:
         return
     for name in listed["data"]["keys"]:
@@ -61,22 +61,18 @@ def _paths(vault: Any, project: str, folder: str) -> Iterator[str]:  # noqa: ANN
 
 def _versions(vault: Any, project: str, path: str) -> Iterator[dict[str, str]]:  # noqa: ANN401
     """All versions of a secret that KMS still has, those that are disabled as well."""
-    found = vault.read_secret_metadata(path, mount_point=project)["data"]["versions"]
+    kept = vault.secrets.kv.v2
+    found = kept.read_secret_metadata(path, mount_point=project)["data"]["versions"]
     for number in (int(number) for number, version in found.items() if not version["destroyed"]):
         try:
-            yield _read(vault, project, path, number)
+            yield secret_in(vault, project, path, number)
         except InvalidPath:
             # It is disabled, perhaps just now. Who is not an administrator can't do this.
-            vault.undelete_secret_versions(path, [number], project)
+            kept.undelete_secret_versions(path, [number], project)
             try:
-                yield _read(vault, project, path, number)
+                yield secret_in(vault, project, path, number)
             finally:
-                vault.delete_secret_versions(path, [number], project)
-
-
-def _read(vault: Any, project: str, path: str, number: int) -> dict[str, str]:  # noqa: ANN401
-    found = vault.read_secret_version(path, number, project, raise_on_deleted_version=True)
-    return dict(found["data"]["data"])
+                kept.delete_secret_versions(path, [number], project)
 
 
 def forms(secret: dict[str, str]) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.tunnel import wg
 from gateway.tunnel.book import Key
 from lab.cluster.model import LabError
+from lab.cluster.network import entered, run
 from lab.tools.build import tool
 from lab.tunnel.traffic import End
 
@@ -70,7 +71,7 @@ def by_hand(first: Side, second: Side) -> Iterator[tuple[End, End]]:
 @contextmanager
 def _interface(side: Side, name: str) -> Iterator[None]:
     environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
-    command = _entered(side, (str(tool("wireguard-go")), name))
+    command = entered(side.namespace, (str(tool("wireguard-go")), name))
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             if side.shares is not None:
@@ -83,10 +84,6 @@ def _interface(side: Side, name: str) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-
-
-def _entered(side: Side, command: Sequence[str]) -> tuple[str, ...]:
-    return ("nsenter", f"--net={side.namespace}", "--", *command)
 
 
 def _group_of(process: int) -> Path:
@@ -106,8 +103,4 @@ def _set(side: Side, name: str, key: Key, peer: Sequence[str]) -> None:
 
 
 def _run(side: Side, *command: str) -> None:
-    done = subprocess.run(  # noqa: S603
-        _entered(side, command), capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    run(entered(side.namespace, command))

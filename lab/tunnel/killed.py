@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway.tunnel.book import Step
 from lab.check.model import BrokenError, Check, all_of
-from lab.tunnel.site import Gateway, Tunnels, eventually
+from lab.tunnel.site import Gateway, Tunnels, are_done, are_up, eventually
 from lab.tunnel.traffic import answers
 
 _STEPS = (Step.STAGED, Step.VERIFIED, Step.SWITCHED, Step.DRAINING)
@@ -76,8 +76,7 @@ def _is_back(tunnels: Tunnels, before: Gateway) -> bool:
 
 def _is_calm(tunnels: Tunnels) -> bool:
     near, far = tunnels.pair()
-    is_over = [gateway.tell("status")["step"] for gateway in (near, far)] == [None, None]
-    return is_over and near.is_up(far.cluster) and far.is_up(near.cluster)
+    return are_done(near, far) and are_up(near, far)
 
 
 def _key(gateway: Gateway) -> str:

@@ -20,14 +20,14 @@ from lab.scan.kms import keys_of
 from lab.scan.memory import svid_keys
 from lab.scan.programs import started_by
 from lab.scan.scan import PLANTED, Found, fingerprint, scan
-from lab.tunnel.site import Tunnels, eventually
+from lab.tunnel.site import Tunnels, call_off
 from zt.wellknown import SPIRE_NAMESPACE
 
 _PROMISE = "no key but in KMS"
 _SHOWN = 5
 _BYTES = 32
-# The program that is given a key, and how long a rotation takes that can't be called off any more.
-_GIVEN, _ROTATION = "wg", 400.0
+# The program that is given a key.
+_GIVEN = "wg"
 # Of the evaluator (HIP-54, "Deployment").
 _EVALUATOR = "zt-secrets"
 
@@ -85,14 +85,9 @@ def _known(tunnels: Tunnels, known: set[bytes]) -> str:
 def _taking_a_key(tunnels: Tunnels, programs: dict[str, bytes]) -> str:
     """Note the programs of a rotation that is begun, and called off."""
     here, there = tunnels.pair()
-
-    def is_over() -> bool:
-        return all(one.tell("status")["step"] is None for one in (here, there))
-
     with started_by(here.pid) as seen:
         here.tell("rotate")
-        here.tell("call-off")
-        eventually(is_over, _ROTATION, "the end of a rotation that was called off")
+        call_off(here, there)
     programs |= seen
     names = sorted({name.split()[0] for name in seen})
     if _GIVEN not in names:

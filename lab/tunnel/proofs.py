@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from lab.check.model import BrokenError, Check, Judge, all_of
-from lab.cluster.network import NAMESPACES, entered
+from lab.cluster.network import NAMESPACES, entered, run
 from lab.tunnel.alerts import raised
-from lab.tunnel.rules import dropping, ruled, run
-from lab.tunnel.site import Gateway, Tunnels, eventually
+from lab.tunnel.rules import dropping, ruled
+from lab.tunnel.site import Gateway, Tunnels, are_up, eventually
 from lab.tunnel.traffic import answers, pinging, streaming
 from lab.tunnel.wire import watched
 
@@ -193,9 +193,7 @@ def _back(tunnels: Tunnels, here: str, there: str) -> str:
     """How long it takes until packets pass, and until both say so."""
     near, far = tunnels.gateway(here), tunnels.gateway(there)
     passed = eventually(lambda: answers(near.end, far.end), _LONG, "that packets pass again")
-    said = eventually(
-        lambda: near.is_up(there) and far.is_up(here), _LONG, "that both say that it is up"
-    )
+    said = eventually(lambda: are_up(near, far), _LONG, "that both say that it is up")
     if passed > BACK or passed + said > BACK:
         raise BrokenError(f"back after {passed:.1f} s, and said so {said:.1f} s later")
     _agrees(near, far, down=False)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab.cluster.model import LabError
-from lab.cluster.network import entered
+from lab.cluster.network import entered, run
 
 _TABLE = "zt_lab_tunnel"
 
@@ -30,14 +28,3 @@ def dropping(*matches: str) -> str:
     """A chain that drops what passes and matches any of these."""
     drop = "\n".join(f"{match} drop" for match in matches)
     return f"chain f {{\ntype filter hook forward priority filter - 5\n{drop}\n}}"
-
-
-def run(command: tuple[str, ...]) -> None:
-    """Run a command.
-
-    Raises:
-        LabError: if it fails.
-    """
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode != 0:
-        raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

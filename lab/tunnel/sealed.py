@@ -16,14 +16,12 @@ from lab.kms.server import ADDRESS, Kms
 from lab.kms.setup import GATEWAYS
 from lab.nodes.pods import Pod
 from lab.tunnel.rules import dropping, ruled
-from lab.tunnel.site import CONTAINER, Gateway, Tunnels, eventually
-from lab.tunnel.starting import Log, another, await_reasons, log_of, restarts
+from lab.tunnel.site import CONTAINER, Gateway, Tunnels, are_up, call_off, eventually
+from lab.tunnel.starting import Log, another, await_reasons, check_spoken, log_of, restarts
 from lab.tunnel.traffic import answers, pinging
 
 _LASTS = 5.0
 _WORKS = 30.0
-# A rotation that could not be called off any more goes on to its end.
-_OVER = 400.0
 _LONG = 60.0
 # Seconds from the end of its cause: what asks again is back after its longest pause, and a
 # container that ended when the kubelet starts it the next time.
@@ -105,7 +103,7 @@ def _runs(tunnels: Tunnels, failure: Failure) -> str:
         with failure.begin():
             said = _refused(here, failure)
             time.sleep(_LASTS)
-            if not (here.is_up(there.cluster) and there.is_up(here.cluster)):
+            if not are_up(here, there):
                 raise BrokenError("the tunnel says that it is down")
         works = _keeps_again(here, there)
     if pings.received != pings.sent:
@@ -137,12 +135,7 @@ def _refused(gateway: Gateway, failure: Failure) -> str:
 def _keeps_again(here: Gateway, there: Gateway) -> float:
     """Seconds until the gateway's KMS keeps what it is given: a rotation that is called off."""
     took = eventually(lambda: here.tell("rotate") is not None, _WORKS, "that KMS keeps a new key")
-    here.tell("call-off")
-    eventually(
-        lambda: all(end.tell("status")["step"] is None for end in (here, there)),
-        _OVER,
-        "the end of a rotation that was called off",
-    )
+    call_off(here, there)
     return took
 
 
@@ -181,16 +174,11 @@ def _await_back(tunnels: Tunnels, here: Gateway, pod: Pod, patience: float) -> N
     eventually(is_ready, patience, f"that the gateway of {there} is ready")
     fresh = tunnels.gateway(there)
     eventually(lambda: answers(here.end, fresh.end), _LONG, "that packets pass again")
-    eventually(
-        lambda: here.is_up(there) and fresh.is_up(here.cluster),
-        _LONG,
-        "that both say that it is up",
-    )
+    eventually(lambda: are_up(here, fresh), _LONG, "that both say that it is up")
 
 
 def _judge_runs(log: Log, failure: Failure) -> None:
-    if silent := log.lacking(failure.reasons):
-        raise BrokenError(f"run {silent[0]} ended without a reason: {log.runs.get(silent[0])!r}")
+    check_spoken(log, failure.reasons)
     if not log.is_done:
         raise BrokenError(f"the last run does not say what it did: {log.runs}")
     if failure.runs == 1 and len(log.runs) > 1:

@@ -23,6 +23,8 @@ CONTAINER = "wireguard"
 _DRAIN = "--drain="
 _METRICS = "http://127.0.0.1:9586/metrics"
 _PATIENCE, _PAUSE = 5.0, 0.1
+# A rotation that could not be called off any more goes on to its end.
+_CALLED_OFF = 400.0
 Json = dict[str, Any]
 
 
@@ -115,17 +117,37 @@ class Tunnels:
             LabError: if none runs.
         """
         site = self.site(cluster)
-        mesh = site.effective.mesh
-        places = site.of(mesh.infrastructure.gateway)
-        tunnel = next(item.gateway for item in mesh.clusters if item.name == cluster)
-        if not places or tunnel is None:
+        places = site.of(site.effective.mesh.infrastructure.gateway)
+        if not places:
             raise LabError(f"{cluster} has no gateway that runs")
-        return Gateway(cluster, places[0], pid_of(places[0], CONTAINER), str(tunnel.address.ip))
+        own = str(self._tunnel(cluster).address.ip)
+        return Gateway(cluster, places[0], pid_of(places[0], CONTAINER), own)
 
     def pair(self) -> tuple[Gateway, Gateway]:
         """The gateways of the first two clusters."""
         first, second, *_ = self.lab.clusters
         return self.gateway(first), self.gateway(second)
+
+
+def are_done(*gateways: Gateway) -> bool:
+    """Whether no rotation is under way at any of them."""
+    return all(gateway.tell("status")["step"] is None for gateway in gateways)
+
+
+def are_up(near: Gateway, far: Gateway) -> bool:
+    """Whether both say that the tunnel between them is up."""
+    return near.is_up(far.cluster) and far.is_up(near.cluster)
+
+
+def call_off(here: Gateway, there: Gateway) -> None:
+    """Call off what was begun at the first, and wait until it is over at both.
+
+    Raises:
+        BrokenError: if that is not so in time.
+    """
+    here.tell("call-off")
+    what = "the end of a rotation that was called off"
+    eventually(lambda: are_done(here, there), _CALLED_OFF, what)
 
 
 def eventually(holds: Callable[[], object], patience: float, what: str) -> float:

@@ -93,6 +93,15 @@ def await_reasons(log: Log, reasons: Sequence[str], runs: int) -> None:
         return log.saying(reasons) >= runs
 
     eventually(said, _LONG * runs, f"that {runs} of the init step's runs say {reasons}")
+    check_spoken(log, reasons)
+
+
+def check_spoken(log: Log, reasons: Sequence[str]) -> None:
+    """See that no run has ended without saying why.
+
+    Raises:
+        BrokenError: if one has.
+    """
     if silent := log.lacking(reasons):
         raise BrokenError(f"run {silent[0]} ended without a reason: {log.runs.get(silent[0])!r}")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.cluster.model import LabError
+from lab.cluster.network import entered
 from lab.verify.network import within
 
 _PORT = 5201
@@ -72,7 +73,7 @@ def pinging(source: End, target: End) -> Iterator[Pings]:
     """
     pings = Pings()
     program = (sys.executable, "-m", "lab.tunnel.pinger", target.address)
-    command = ("nsenter", f"--net={source.namespace}", "--", *program)
+    command = entered(source.namespace, program)
     with subprocess.Popen(  # noqa: S603
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -86,7 +87,7 @@ def pinging(source: End, target: End) -> Iterator[Pings]:
 def answers(source: End, target: End) -> bool:
     """Whether a ping is answered now."""
     options = ("ping", "-q", "-c", "1", "-W", "1")
-    command = ("nsenter", f"--net={source.namespace}", "--", *options, target.address)
+    command = entered(source.namespace, (*options, target.address))
     return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
