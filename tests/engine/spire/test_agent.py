@@ -1,8 +1,8 @@
 """The evaluator's SVID as its agent gives it, withholds it, and comes back."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,11 +14,7 @@ from engine.spire.status import read_problem
 from engine.tls import SvidFiles
 from tests.engine.samples import ENGINE, WEB, Authority
 from tests.engine.spire.workload_api import Agent, der_of, given, serving
-from tests.waiting import eventually
-
-
-class Ended(BaseException):
-    """Ends a program that runs for ever."""
+from tests.waiting import eventually, running
 
 
 @dataclass
@@ -47,27 +43,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path / "agent.sock", tmp_path / "svid", tmp_path / "state")
     for folder in (made.folder, made.state):
         folder.mkdir()
-    ended = threading.Event()
-
-    def pause(seconds: float) -> None:
-        made.pauses.append(seconds)
-        if ended.wait(0.02):
-            raise Ended
-
-    def run() -> None:
-        try:
-            follow(Follower(made.socket, made.folder, made.state), pause)
-        except Ended:
-            return
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    follower = Follower(made.socket, made.folder, made.state)
+    with running(partial(follow, follower), ends=15.0) as made.pauses:
         yield made
-    finally:
-        ended.set()
-        thread.join(15)
-        assert not thread.is_alive()
 
 
 def test_each_svid_that_comes_is_taken(site: Site, authority: Authority) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,13 +24,15 @@ from engine.kubernetes.client import Kubernetes
 from lab.cluster.client import Answer, Client, client
 from lab.cluster.model import ControlPlane
 from lab.cluster.network import entered
+from tests import waiting
 from tests.engine.http.serving import WITH_RIGHTS
 from tests.engine.samples import POLICY, TODAY, policy, with_callers
-from tests.waiting import eventually
 from zt.effective import effective
 from zt.facts import Facts, facts_of
 from zt.model import Service
 from zt.wellknown import INJECTION_NAMESPACE
+
+eventually = partial(waiting.eventually, patience=40.0, pause=0.05)
 
 Json = dict[str, Any]
 TEXT = with_callers(WITH_RIGHTS)

@@ -32,11 +32,11 @@ from tests.lab.engine_cluster.site import (
     Site,
     as_in_a_pod,
     bundle_of,
+    eventually,
     hook,
     put_policies,
     server_of,
 )
-from tests.waiting import eventually
 
 Json = dict[str, Any]
 Start = Callable[[], AbstractContextManager["Evaluator"]]

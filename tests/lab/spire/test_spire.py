@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from lab.tools.build import tool
+from tests import waiting
 from tests.components.spire.cases import bundle_of, facts_of
 from tests.lab.spire.site import SERVER_DNS, Site
-from tests.waiting import eventually
 from zt.compile.spire import API_VERSION
+
+eventually = partial(waiting.eventually, patience=30.0, pause=0.2)
 
 Json = dict[str, Any]
 
@@ -205,7 +208,7 @@ def test_the_agent_is_attested_as_that_of_its_node(site: Site) -> None:
 def test_the_agent_gets_the_svids_of_its_nodes_pods(site: Site) -> None:
     one = pod("redis-1", "hanzo", "redis", {"app": "redis"}, site.machine.name)
     with existing(site, account("hanzo", "redis"), one):
-        eventually(lambda: spiffe("hanzo", "redis") in site.agent.log("spire-agent"), 60)
+        eventually(lambda: spiffe("hanzo", "redis") in site.agent.log("spire-agent"), patience=60)
 
 
 def test_the_agents_socket_is_where_sidecars_look(site: Site) -> None:
@@ -229,8 +232,8 @@ def test_the_other_replica_takes_over(site: Site) -> None:
     one = pod("minio-1", "hanzo", "minio", {"app": "minio"}, site.machine.name)
     with existing(site, account("hanzo", "minio"), one):
         other = 1 - leader
-        eventually(lambda: spiffe("hanzo", "minio") in identities(site, other), 60)
-        eventually(lambda: spiffe("hanzo", "minio") in site.agent.log("spire-agent"), 60)
+        eventually(lambda: spiffe("hanzo", "minio") in identities(site, other), patience=60)
+        eventually(lambda: spiffe("hanzo", "minio") in site.agent.log("spire-agent"), patience=60)
     assert site.api.get(lease)["spec"]["holderIdentity"] != holder
 
 

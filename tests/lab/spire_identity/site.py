@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,8 +21,10 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from lab.tools.build import tool
+from tests import waiting
 from tests.engine.samples import client_tls
-from tests.waiting import eventually
+
+eventually = partial(waiting.eventually, patience=60.0, pause=0.1)
 
 NODE = "spiffe://hanzo.ai/lab/node"
 _SERVER = """\

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,11 +23,11 @@ from lab.mesh.authority import Authority, authority, issue, svid_files
 from lab.tools.build import tool
 from lab.tunnel.traffic import End
 from lab.verify.network import within
+from tests import waiting
 
 NAMES = ("a", "b")
 DRAIN = 2.0
 _HOUR = 3600
-_PATIENCE = 30.0
 Json = dict[str, Any]
 
 
@@ -38,13 +37,9 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def eventually(holds: Callable[[], Any], patience: float = _PATIENCE) -> float:
+def eventually(holds: Callable[[], object], patience: float = 30.0) -> float:
     """How long it took until it held."""
-    begun = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begun < patience
-        time.sleep(0.05)
-    return time.monotonic() - begun
+    return waiting.eventually(holds, patience, pause=0.05)
 
 
 @dataclass

