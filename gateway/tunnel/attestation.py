@@ -88,7 +88,7 @@ def check(
 
 def _parts(attestation: str) -> tuple[bytes, x509.Certificate, *tuple[x509.Certificate, ...]]:
     parts = attestation.split(" ")
-    if not 2 <= len(parts) <= 1 + _MOST_CERTIFICATES:  # noqa: PLR2004
+    if not 1 < len(parts) <= 1 + _MOST_CERTIFICATES:
         raise UnattestedError("its attestation is no signature with a chain")
     try:
         signature, *chain = map(_decoded, parts)
