@@ -4,6 +4,7 @@
     traffic   runs them by the callers in the pods, and gathers what they say
     tally     what they said, counted
     kinds     what can break, how, and when it is back
+    hearing   whether all who follow the API server hear of a change
     expect    what each may do to the traffic, and for how long
     run       one fault after the other
     report    one report of all: JSON and the page of the documentation

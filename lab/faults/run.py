@@ -10,6 +10,7 @@ from typing import Protocol
 
 from lab.cluster.model import LabError
 from lab.faults.expect import EXPECTATIONS, Injury
+from lab.faults.hearing import await_hearing
 from lab.faults.kinds import Kind, await_back, break_it
 from lab.faults.report import Outcome
 from lab.faults.site import Site
@@ -44,6 +45,7 @@ def run(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outcome:
     Raises:
         LabError: if traffic is not steady before, or it can't be broken.
     """
+    await_hearing(site)
     target, expected, began = kind.choose(site), EXPECTATIONS[kind.name], datetime.now(UTC)
     with running(site.dial, site.flows()) as traffic:
         if not until_steady(traffic, _QUIET, _PATIENCE):
