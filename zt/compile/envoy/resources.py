@@ -21,15 +21,11 @@ _EXTENSIONS = f"{_TYPE}extensions."
 _TLS = "transport_sockets.tls.v3"
 EVALUATOR = "evaluator"
 
+# How long a new connection waits for the answer about it. Enforced, it is refused then: neither a
+# disk that stalls nor a node that died (KEEPALIVE) should take as long. Observed, it passes then.
+ENFORCED_PATIENCE, OBSERVED_PATIENCE = "5s", "1s"
 # A question to an evaluator that has just died goes to another one, as long as there is time.
-QUESTION_PATIENCE = "1s"
-ASK_AGAIN = {
-    "retry_on": "connect-failure,reset,refused-stream",
-    "num_retries": 3,
-    # Envoy takes the longest pause for the longest that an answer may take as well: a question that
-    # is answered slowly must not be asked, and recorded, twice.
-    "retry_back_off": {"base_interval": "0.025s", "max_interval": QUESTION_PATIENCE},
-}
+ASKED_AGAIN = 3
 # Reports of refusals are kept until an evaluator takes them: its connection may take longer than a
 # dial does, or there is none for a while. Each thread of a sidecar begins with its first refusal.
 REPORT_AGAIN = {
@@ -274,9 +270,24 @@ def to_evaluator(destination: str, port: int) -> Json:
     """
     return {
         "envoy_grpc": {"cluster_name": EVALUATOR},
-        "timeout": QUESTION_PATIENCE,
         "initial_metadata": [
             {"key": METADATA_DESTINATION, "value": destination},
             {"key": METADATA_PORT, "value": str(port)},
         ],
+    }
+
+
+def within(patience: str) -> Json:
+    """What a gRPC service that takes questions has besides: ``patience`` is a duration of Envoy's.
+
+    Envoy takes the longest pause for the longest that an answer may take as well: a question that
+    is answered slowly must not be asked, and recorded, twice.
+    """
+    return {
+        "timeout": patience,
+        "retry_policy": {
+            "retry_on": "connect-failure,reset,refused-stream",
+            "num_retries": ASKED_AGAIN,
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": patience},
+        },
     }
