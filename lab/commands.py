@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import click
 from rich.console import Console
@@ -21,11 +23,14 @@ _P = ParamSpec("_P")
 # The exit code of a command that ran and found something wrong.
 FAILED = 1
 
+# Where a mesh and a lab are, relative to the folder in which the commands are run.
+MESH_STATE, LAB_STATE = Path(".zt/mesh"), Path(".zt/lab")
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 state_option = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".zt/lab"),
+    default=LAB_STATE,
     show_default=True,
     help="Folder of the running lab.",
 )
@@ -72,3 +77,26 @@ class teller:  # noqa: N801 - used as a function
         """Say a step."""
         passed = time.monotonic() - self._began
         self._console.print(f"[dim]{passed:6.1f} s[/dim]  {step}", highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a status has to tell: to programs, or drawn; and whether all is well."""
+
+    json: Callable[[], dict[str, Any]]
+    draw: Callable[[Console], None]
+    is_well: bool
+
+
+def tell(shown: Shown, *, as_json: bool) -> None:
+    """Print a status.
+
+    Raises:
+        SystemExit: if not all is well.
+    """
+    if as_json:
+        click.echo(json.dumps(shown.json()))
+    else:
+        shown.draw(Console())
+    if not shown.is_well:
+        raise SystemExit(FAILED)

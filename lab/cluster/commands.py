@@ -15,7 +15,7 @@ from lab.cluster import controlplane
 from lab.cluster.model import LabError
 from lab.cluster.status import plane_json, show_status, status_json
 from lab.cluster.status import status as status_of
-from lab.commands import FAILED, as_json_option, one_sentence, state_option, teller
+from lab.commands import Shown, as_json_option, one_sentence, state_option, tell, teller
 from lab.faults.commands import change, faults, rotate
 from lab.mesh.policies import read
 from lab.scan.commands import scan
@@ -113,15 +113,27 @@ def status(*, state: Path, as_json: bool) -> None:
     Exit code 1 if a process has died or an API server does not answer.
       zt lab status --json
     """  # noqa: D301
+    tell(shown(state), as_json=as_json)
+
+
+def shown(state: Path) -> Shown:
+    """The status of the lab in a folder.
+
+    Raises:
+        LabError: if none runs there.
+    """
     seen = status_of(state)
     planes = [plane.where for plane in seen.planes if plane.ready and plane.nodes]
-    if as_json:
-        click.echo(json.dumps({**status_json(seen), "sidecars": sidecars_json(planes)}))
-    else:
-        show_status(Console(), seen)
-        show_pods(Console(), planes)
-    if not seen.is_well:
-        raise SystemExit(FAILED)
+
+    def draw(console: Console) -> None:
+        show_status(console, seen)
+        show_pods(console, planes)
+
+    return Shown(
+        json=lambda: {**status_json(seen), "sidecars": sidecars_json(planes)},
+        draw=draw,
+        is_well=seen.is_well,
+    )
 
 
 @lab.command()

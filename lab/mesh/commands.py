@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from lab.commands import FAILED, as_json_option, one_sentence
+from lab.commands import FAILED, MESH_STATE, Shown, as_json_option, one_sentence, tell
 from lab.mesh.attacks import attack
 from lab.mesh.cleanup import stop_mesh
 from lab.mesh.folders import Folders
@@ -25,7 +25,7 @@ from lab.mesh.verify import verify as verify_mesh
 _state = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".zt/mesh"),
+    default=MESH_STATE,
     show_default=True,
     help="Folder of the running mesh: keys, database, sockets, logs.",
 )
@@ -127,15 +127,23 @@ def status(*, state: Path, as_json: bool) -> None:
     Exit code 1 if a process has died.
       zt mesh status
     """  # noqa: D301
+    tell(shown(state), as_json=as_json)
+
+
+def shown(state: Path) -> Shown:
+    """The status of the mesh in a folder.
+
+    Raises:
+        MeshError: if none runs there.
+    """
     folders = _folders(state)
     found = _running(folders)
     seen = status_of(found, running_mesh(folders, found))
-    if as_json:
-        click.echo(json.dumps(status_json(seen)))
-    else:
-        show_status(Console(), seen)
-    if not seen.is_well:
-        raise SystemExit(FAILED)
+    return Shown(
+        json=lambda: status_json(seen),
+        draw=lambda console: show_status(console, seen),
+        is_well=seen.is_well,
+    )
 
 
 @mesh.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lab.mesh.addresses import key
 from lab.mesh.cleanup import stop_mesh
@@ -26,6 +27,7 @@ from lab.mesh.processes import MeshError, identify, is_alive, read_state
 from lab.mesh.start import up
 from lab.mesh.trail import Trail
 from lab.mesh.verify import verify
+from lab.status import command as status_here
 from zt.effective import effective
 from zt.model import Service
 
@@ -191,6 +193,22 @@ def test_status_tells_of_every_process_and_certificate(enforced: Folders) -> Non
     assert {"supervisor", "postgres", "evaluator.hanzo-k8s", "sidecar.ci.deploy"} <= names
     assert {item["service"] for item in status["sidecars"]} == set(map(key, mesh.services))
     assert all(0 < item["seconds_left"] <= SVID_LIFETIME for item in status["sidecars"])
+
+
+def test_zt_status_shows_what_runs_here(
+    enforced: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nothing = CliRunner().invoke(status_here, ["--json"])
+    assert nothing.exit_code == 1
+    assert "start one with `zt mesh up` or `zt lab up`" in nothing.output
+    (tmp_path / ".zt").mkdir()
+    (tmp_path / ".zt/mesh").symlink_to(enforced.root)
+    found = CliRunner().invoke(status_here, ["--json"])
+    assert found.exit_code == 0
+    assert set(found_here := json.loads(found.output)) == {"mesh"}
+    assert set(found_here["mesh"]) == set(status_of(enforced))
+    assert "mesh" in CliRunner().invoke(status_here).output
 
 
 def test_sidecars_agree_on_the_group_that_the_policy_puts_first(enforced: Folders) -> None:
