@@ -14,8 +14,6 @@ from lab.cluster.model import LabError
 
 Json = dict[str, Any]
 
-_LISTENERS = "/listeners?format=json"
-
 
 @dataclass(frozen=True, slots=True)
 class Svid:
@@ -51,13 +49,3 @@ def svid(process: int) -> Svid:
         raise LabError(f"the sidecar of process {process} has no SVID: {error}") from None
     issuer = above[0].serial_number if above else 0
     return Svid(leaf.serial_number, issuer, leaf.not_valid_after_utc)
-
-
-def listeners(process: int) -> frozenset[str]:
-    """Names of the listeners that a sidecar has.
-
-    Raises:
-        LabError: if it does not answer.
-    """
-    found = asked(process, _LISTENERS).get("listener_statuses", ())
-    return frozenset(item["name"] for item in found)

@@ -85,12 +85,6 @@ def test_a_sidecar_without_an_svid_says_so(admin: Json) -> None:
         sidecars.svid(os.getpid())
 
 
-def test_its_listeners_are_read(admin: Json) -> None:
-    statuses = [{"name": "inbound-80"}, {"name": "metrics"}]
-    admin["/listeners?format=json"] = {"listener_statuses": statuses}
-    assert sidecars.listeners(os.getpid()) == {"inbound-80", "metrics"}
-
-
 def test_one_that_does_not_answer_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
