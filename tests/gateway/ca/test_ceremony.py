@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.ca import transcript
 from gateway.ca.ceremony import Ceremony, CeremonyError
@@ -48,14 +49,21 @@ class Site:
         self.now = _NOW
         self.said: list[str] = []
 
-    def plan(self, step: Step, root: str, *clusters: str, issuing: int = 90) -> Plan:
+    def plan(
+        self,
+        step: Step,
+        root: str,
+        *clusters: str,
+        issuing: int = 90,
+        key_type: KeyType = KeyType.EC_P256,
+    ) -> Plan:
         return Plan(
             name=f"{step}-{root}",
             step=step,
             trust_domain="hanzo.ai",
             root=root,
             clusters=clusters or _CLUSTERS,
-            key_type=KeyType.EC_P256,
+            key_type=key_type,
             root_lifetime=365 * _DAY,
             issuing_lifetime=issuing * _DAY,
             ca=_DAY,
@@ -123,6 +131,29 @@ def test_a_root_is_published_before_it_signs_and_after_it_signed(site: Site) -> 
     with pytest.raises(MissingError):
         site.store.read("root/root-2026", 1)
     assert [root.name for root in state.published] == ["root-2027"]
+
+
+def test_a_new_root_may_be_of_another_algorithm(site: Site) -> None:
+    state = site.do(Step.FOUND, "root-2026")
+    for step in (Step.ANNOUNCE, Step.ACTIVATE):
+        state = site.hold(site.plan(step, "root-2027", key_type=KeyType.EC_P384))
+        site.pass_days(2)
+    old, new = (load_certificate(root.certificate) for root in state.published)
+    assert [_curve(root) for root in (old, new)] == ["secp256r1", "secp384r1"]
+    for cluster in _CLUSTERS:
+        value = site.store.read(f"spire/{cluster}")
+        issuing = load(value["tls.crt"], value["tls.key"]).certificate
+        issuing.verify_directly_issued_by(new)
+        assert _curve(issuing) == "secp384r1"
+        assert site.bundle(cluster) == [fingerprint(new), fingerprint(old)]
+    site.do(Step.RETIRE, "root-2026")
+    assert site.bundle("lux-k8s") == [fingerprint(new)]
+
+
+def _curve(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    return key.curve.name
 
 
 def test_issuing_cas_are_renewed_one_by_one(site: Site) -> None:
