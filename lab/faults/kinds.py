@@ -78,9 +78,14 @@ class Broken:
     programs: dict[str, Identity] = field(default_factory=dict)
 
     def is_back(self) -> bool:
-        """Whether all of it runs again, and all its pods are ready."""
+        """Whether all of it runs again, and all its pods are ready, and Services lead to them."""
         with suppress(OSError, LabError, KeyError):
-            return self._programs_run() and self._nodes_are_ready() and self._pods_are_ready()
+            return (
+                self._programs_run()
+                and self._nodes_are_ready()
+                and self._pods_are_ready()
+                and not self.target.touched & self.site.left_out()
+            )
         return False
 
     def _programs_run(self) -> bool:
