@@ -22,8 +22,10 @@ from lab.nodes.dns import LABELS
 from lab.nodes.model import Node
 
 Json = dict[str, Any]
+Report = Callable[[str], None]
 
-PATIENCE = 300.0
+# Longer than a kubelet pauses before it starts again what has died often.
+PATIENCE = 360.0
 _PAUSE = 0.5
 _SERVICES = "/api/v1/namespaces/kube-system/services"
 _NOTE = "lab.zt.hanzo.ai/heard"
@@ -32,8 +34,10 @@ _PORT = 53
 _DIAL = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
 
 
-def await_hearing(site: Site, patience: float = PATIENCE) -> None:
+def await_hearing(site: Site, report: Report, patience: float = PATIENCE) -> None:
     """Wait until kubelets hear of a change, kube-proxies of a new Service, and all pods are ready.
+
+    What is waited for is reported.
 
     Raises:
         LabError: if some still do not, or are not, after so many seconds.
@@ -42,7 +46,7 @@ def await_hearing(site: Site, patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     mark = uuid.uuid4().hex[:12]
     for node in site.nodes:
-        _await(_deaf_kubelet(site, node, mark), deadline)
+        _await(_deaf_kubelet(site, node, mark), report, deadline)
     service: Json = {
         "metadata": {"name": f"heard-{mark}"},
         "spec": {"selector": LABELS, "ports": [{"port": _PORT, "protocol": "TCP"}]},
@@ -50,15 +54,19 @@ def await_hearing(site: Site, patience: float = PATIENCE) -> None:
     address = site.api.create(_SERVICES, service).body["spec"]["clusterIP"]
     try:
         for node in site.nodes:
-            _await(_deaf_proxy(node, address), deadline)
+            _await(_deaf_proxy(node, address), report, deadline)
     finally:
         site.api.delete(f"{_SERVICES}/heard-{mark}")
-    _await(lambda: _unready(site), deadline)
+    _await(lambda: _unready(site), report, deadline)
 
 
-def _await(trouble: Callable[[], str], deadline: float) -> None:
+def _await(trouble: Callable[[], str], report: Report, deadline: float) -> None:
     """Wait until there is none."""
+    told = ""
     while found := trouble():
+        if found != told:
+            report(f"waiting: {found}")
+        told = found
         if time.monotonic() > deadline:
             raise LabError(f"{found}: see `zt lab status` and the logs of the lab")
         time.sleep(_PAUSE)

@@ -45,7 +45,7 @@ def run(site: Site, kind: Kind, recorded: Recorded, report: Report) -> Outcome:
     Raises:
         LabError: if traffic is not steady before, or it can't be broken.
     """
-    await_hearing(site)
+    await_hearing(site, report)
     target, expected, began = kind.choose(site), EXPECTATIONS[kind.name], datetime.now(UTC)
     with running(site.dial, site.flows()) as traffic:
         if not until_steady(traffic, _QUIET, _PATIENCE):

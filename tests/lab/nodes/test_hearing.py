@@ -13,7 +13,7 @@ from lab.cluster.model import LabError
 from lab.faults.hearing import await_hearing
 from lab.faults.site import Site as Faults
 from lab.nodes import programs
-from tests.lab.nodes.site import Site, ready, serving
+from tests.lab.nodes.site import Site, quiet, ready, serving
 
 CLUSTER = "hanzo-k8s"
 PODS = "/api/v1/namespaces/default/pods"
@@ -41,14 +41,14 @@ def heard(site: Site) -> Iterator[Faults]:
 
 @pytest.mark.parametrize("program", [programs.KUBELET, programs.PROXY])
 def test_who_does_not_hear_is_named(heard: Faults, program: str) -> None:
-    await_hearing(heard)
+    await_hearing(heard, quiet)
     node = heard.nodes[-1]
     with (
         stopped(heard, programs.named(program, node)),
         pytest.raises((LabError, TimeoutError), match=rf"the {program} of {node.name}|timed out"),
     ):
-        await_hearing(heard, patience=3)
-    await_hearing(heard)
+        await_hearing(heard, quiet, patience=3)
+    await_hearing(heard, quiet)
     left = heard.api.get(SERVICES)["items"]
     assert [item["metadata"]["name"] for item in left] == ["kube-dns"]
 
