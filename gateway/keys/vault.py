@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -211,6 +212,7 @@ class Vault:
         )
 
 
+@cache
 def _file_of(text: str) -> str:
     """A path for a text that lies in memory alone; it is there as long as this process."""
     handle = os.memfd_create("authority")
