@@ -14,9 +14,9 @@ from lab.cluster.client import MERGE, Client
 from lab.cluster.model import LabError
 from lab.enforcer import kernel
 from lab.enforcer.watch import Collection, follow
+from lab.nodes.endpoints import SLICES
 
 SERVICES = "/api/v1/services"
-SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 NODES = "/api/v1/nodes"
 # Longer than a watch lasts by itself.
 _SILENCE = 70.0

@@ -16,6 +16,7 @@ from lab.cluster.model import LabError
 from lab.faults.site import Site
 from lab.mesh.processes import Identity, is_alive
 from lab.nodes import programs as node_programs
+from lab.nodes.endpoints import left_out
 from lab.nodes.launch import is_ready as node_is_ready
 from lab.nodes.pods import Pod
 from zt.inject.containers import ENVOY
@@ -84,7 +85,7 @@ class Broken:
                 self._programs_run()
                 and self._nodes_are_ready()
                 and self._pods_are_ready()
-                and not self.target.touched & self.site.left_out()
+                and not self.target.touched & left_out(self.site.api)
             )
         return False
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lab.balancer.balancer import SLICES
 from lab.cluster.client import Client, client
 from lab.cluster.model import LabError, Layout, clusters_of
 from lab.faults.flows import Place, crossing, dialled
@@ -73,14 +72,6 @@ class Site:
             for name, pod in sorted(self.pods().items())
             if pod.namespace == service.namespace and wanted <= pod.labels.items()
         }
-
-    def left_out(self) -> frozenset[str]:
-        """Pods that a Service knows and does not lead to, by ``<namespace>/<name>``.
-
-        Raises:
-            OSError: if the API server does not answer.
-        """
-        return frozenset(left_out(self.api.get(SLICES)["items"]))
 
     def kill_container(self, pod: str, container: str) -> None:
         """Kill all processes of a container, as its kernel would.
@@ -195,15 +186,6 @@ class Site:
         if state is None:
             raise LabError(f"no lab is running in {self.layout.root}: start one with `zt lab up`")
         return state
-
-
-def left_out(slices: Iterable[Json]) -> Iterator[str]:
-    """Pods that are not ready by EndpointSlices."""
-    for item in slices:
-        for endpoint in item.get("endpoints") or ():
-            target = endpoint.get("targetRef", {})
-            if target.get("kind") == "Pod" and not endpoint["conditions"].get("ready", True):
-                yield f"{target['namespace']}/{target['name']}"
 
 
 def kill(pid: int) -> None:

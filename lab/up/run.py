@@ -19,6 +19,7 @@ from lab.services.policies import lay
 from lab.up.furnish import furnishing
 from lab.up.gather import gather
 from lab.up.kms import make_root, open_kms, public_keys, remember
+from lab.up.known import wait_known
 from lab.up.objects import apply_all
 from lab.up.ready import wait_ready
 from lab.up.stacks import Stacks, stacks
@@ -28,6 +29,8 @@ Report = Callable[[str], None]
 
 # Pods of one cluster become ready within so many seconds, also on a machine with two cores.
 _PATIENCE = 300.0
+# And are known to whoever may call them within so many more.
+_KNOWN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ def _settled(lab: _Lab, what: str) -> None:
         api = lab.api(plane.name)
         try:
             wait_ready(api, plane.name, lab.report, _PATIENCE)
+            wait_known(api, lab.clusters, _KNOWN)
         except LabError as error:
             folder = gather(lab.layout, plane.name, api)
             raise LabError(f"{error}; logs are in {folder}") from None

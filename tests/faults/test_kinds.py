@@ -8,7 +8,7 @@ import pytest
 from lab.cluster.model import LabError, Layout
 from lab.faults.expect import EXPECTATIONS
 from lab.faults.kinds import KINDS, Target, _is_heard, break_it
-from lab.faults.site import Site, left_out
+from lab.faults.site import Site
 from lab.mesh.processes import Identity
 from lab.nodes.pods import Pod
 from zt.effective import Effective, effective
@@ -124,20 +124,6 @@ def test_pods_of_a_node_that_dies_are_touched() -> None:
     target = Target(programs=("node.a",), nodes=("a",), pods=frozenset({"hanzo/iam-z"}))
     assert target.touched == {"hanzo/iam-z"}
     assert str(target) == "node.a"
-
-
-def test_a_pod_that_a_service_does_not_lead_to_is_left_out() -> None:
-    def endpoint(name: str, **conditions: bool) -> dict[str, Any]:
-        target = {"kind": "Pod", "namespace": "hanzo", "name": name}
-        return {"addresses": ["10.240.1.1"], "conditions": conditions, "targetRef": target}
-
-    of_a_host = {"addresses": ["192.0.2.1"], "conditions": {"ready": False}}
-    slices: list[dict[str, Any]] = [
-        {"endpoints": [endpoint("iam-z", ready=True), endpoint("chat-z", ready=False)]},
-        {"endpoints": [endpoint("chat-z", ready=True), endpoint("flow-z"), of_a_host]},
-        {"endpoints": None},
-    ]
-    assert set(left_out(slices)) == {"hanzo/chat-z"}
 
 
 def test_a_node_is_back_once_its_kubelet_has_said_so() -> None:
