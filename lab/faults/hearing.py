@@ -27,6 +27,8 @@ Report = Callable[[str], None]
 # Longer than a kubelet pauses before it starts again what has died often.
 PATIENCE = 360.0
 _PAUSE = 0.5
+# Seconds that a change takes where all is well; what takes longer is reported.
+_USUAL = 3.0
 _SERVICES = "/api/v1/namespaces/kube-system/services"
 _NOTE = "lab.zt.hanzo.ai/heard"
 _PORT = 53
@@ -62,11 +64,11 @@ def await_hearing(site: Site, report: Report, patience: float = PATIENCE) -> Non
 
 def _await(trouble: Callable[[], str], report: Report, deadline: float) -> None:
     """Wait until there is none."""
-    told = ""
+    told, begun = "", time.monotonic()
     while found := trouble():
-        if found != told:
+        if found != told and time.monotonic() - begun > _USUAL:
             report(f"waiting: {found}")
-        told = found
+            told = found
         if time.monotonic() > deadline:
             raise LabError(f"{found}: see `zt lab status` and the logs of the lab")
         time.sleep(_PAUSE)
