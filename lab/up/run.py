@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,15 +112,24 @@ def _deploy(lab: _Lab) -> None:
         lab.report(f"{plane.name}: deploying {len(found)} objects of the teams")
         apply_all(lab.api(plane.name), found)
     _settled(lab, "the services")
+    for plane in lab.planes:
+        with _gathered(lab, plane.name) as api:
+            wait_known(api, lab.clusters, _KNOWN)
 
 
 def _settled(lab: _Lab, what: str) -> None:
     for plane in lab.planes:
-        api = lab.api(plane.name)
-        try:
+        with _gathered(lab, plane.name) as api:
             wait_ready(api, plane.name, lab.report, _PATIENCE)
-            wait_known(api, lab.clusters, _KNOWN)
-        except LabError as error:
-            folder = gather(lab.layout, plane.name, api)
-            raise LabError(f"{error}; logs are in {folder}") from None
         lab.report(f"{plane.name}: {what} runs")
+
+
+@contextmanager
+def _gathered(lab: _Lab, cluster: str) -> Iterator[Client]:
+    """The API of a cluster. Whoever waits for it in vain finds its logs in one folder."""
+    api = lab.api(cluster)
+    try:
+        yield api
+    except LabError as error:
+        folder = gather(lab.layout, cluster, api)
+        raise LabError(f"{error}; logs are in {folder}") from None
