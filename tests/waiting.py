@@ -10,7 +10,7 @@ from contextlib import contextmanager
 _SHORT = 0.02
 
 
-def eventually(holds: Callable[[], object], patience: float = 10.0, pause: float = _SHORT) -> float:
+def eventually(holds: Callable[[], object], patience: float = 30.0, pause: float = _SHORT) -> float:
     """Wait until something holds; returns how long it took, in seconds.
 
     Raises:
