@@ -13,30 +13,19 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 
 import psycopg
 
+from benchmarks.trail import empty_trail
 from engine.audit.drain import Drainer
 from engine.audit.outcome import Outcome, encode
 from engine.audit.spool import Spool
 from engine.settings import Audit, Durability
-from tests.postgres import serving
-from zt.compile.audit import compile_audit
 from zt.decide import Verdict
-from zt.effective import effective
-from zt.model import Cluster, Mesh, Phase, Policy
-from zt.values import parse_network
+from zt.model import Phase
 
 _SEGMENT = 64 << 20
-_MESH = Mesh(
-    "bench",
-    "hanzo.ai",
-    (Cluster("east", parse_network("10.0.0.0/16"), parse_network("10.1.0.0/16")),),
-)
 
 
 def main() -> None:
@@ -44,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=300_000)
     records = parser.parse_args().records
-    with _postgres() as admin:
+    with empty_trail() as admin:
         version, durable = _about(admin)
         print(f"PostgreSQL {version}, fsync {durable}; Python {platform.python_version()}")
         print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {records:,} records a run")
@@ -113,15 +102,6 @@ def _about(admin: str) -> tuple[str, str]:
         ).fetchone()
     assert row is not None  # noqa: S101 - it is one row
     return str(row[0]), str(row[1])
-
-
-@contextmanager
-def _postgres() -> Iterator[str]:
-    with serving() as uri:
-        with psycopg.connect(uri) as connection:
-            (schema,) = compile_audit(effective(Policy(_MESH), date(2026, 11, 23)), "east")
-            connection.execute(schema.text().encode())
-        yield uri
 
 
 if __name__ == "__main__":

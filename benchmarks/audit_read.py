@@ -15,24 +15,20 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
 import psycopg
 from psycopg import Connection, sql
 
+from benchmarks.trail import empty_trail
 from engine.audit.outcome import COLUMNS, Outcome, encode, record_id
 from engine.audit.reader import AuditReader, Cursor, Query
-from tests.postgres import serving
-from zt.compile.audit import compile_audit
 from zt.decide import Verdict
-from zt.effective import effective
-from zt.model import Cluster, Mesh, Phase, Policy
-from zt.values import parse_network
+from zt.model import Phase
 
 ROWS, DAYS = 5_000_000, 8
 PAGE_TARGET, EDGES_TARGET = 0.2, 0.1
@@ -43,12 +39,6 @@ _BATCH = 5000
 _STREAMED = 200_000
 _NAME = "spiffe://hanzo.ai/hanzo-k8s/hanzo/"
 RARE, NEVER = f"{_NAME}rare", f"{_NAME}never"
-_MESH = Mesh(
-    "bench",
-    "hanzo.ai",
-    (Cluster("east", parse_network("10.0.0.0/16"), parse_network("10.1.0.0/16")),),
-)
-
 Read = Callable[[], Awaitable[object]]
 
 # Frequencies fall off: random()^3 makes the first outcomes some hundred times the last ones.
@@ -100,7 +90,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=DAYS)
     parser.add_argument("--runs", type=int, default=_RUNS)
     arguments = parser.parse_args()
-    with _postgres() as admin:
+    with empty_trail() as admin:
         started = time.perf_counter()
         fill(admin, arguments.rows, arguments.days)
         filled = time.perf_counter() - started
@@ -286,15 +276,6 @@ def _insert_outcomes(connection: Connection, outcomes: list[Outcome]) -> None:
 def _version(admin: str) -> str:
     with psycopg.connect(admin) as connection:
         return connection.info.parameter_status("server_version") or "?"
-
-
-@contextmanager
-def _postgres() -> Iterator[str]:
-    with serving() as uri:
-        with psycopg.connect(uri) as connection:
-            (schema,) = compile_audit(effective(Policy(_MESH), date(2026, 11, 23)), "east")
-            connection.execute(schema.text().encode())
-        yield uri
 
 
 if __name__ == "__main__":

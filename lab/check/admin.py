@@ -6,8 +6,7 @@ import http.client
 import socket
 from contextlib import closing
 
-from lab.check.model import BrokenError, Place, pid_of
-from zt.inject.containers import ENVOY
+from lab.check.model import BrokenError
 from zt.wellknown import SIDECAR_RUN
 
 _PATIENCE = 5.0
@@ -25,16 +24,6 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def admin(place: Place, path: str) -> bytes:
-    """What the sidecar of a pod says.
-
-    Raises:
-        LabError: if it does not run, or refuses.
-        OSError: if it can't be reached.
-    """
-    return asked(pid_of(place, ENVOY), place.name, path)
 
 
 def asked(process: int, name: str, path: str) -> bytes:
