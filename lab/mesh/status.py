@@ -63,10 +63,9 @@ class Status:
 def status(state: State, mesh: Mesh) -> Status:
     """Look at a mesh for a second."""
     own = [Recorded("supervisor", state.supervisor, 0)] if state.supervisor else []
-    now = datetime.now(UTC)
     return Status(
         processes=tuple(look_at(item) for item in (*own, *state.processes)),
-        sidecars=tuple(_sidecar(mesh, service, now) for service in mesh.services),
+        sidecars=tuple(_sidecar(mesh, service) for service in mesh.services),
         decisions=_decisions(state.facts.get("apis", ())),
     )
 
@@ -105,9 +104,9 @@ def _uptime(identity: Identity) -> float:
     return since_boot - identity.started / os.sysconf("SC_CLK_TCK")
 
 
-def _sidecar(mesh: Mesh, service: Service, now: datetime) -> Sidecar:
+def _sidecar(mesh: Mesh, service: Service) -> Sidecar:
     name = key(service)
-    return Sidecar(name, _left(mesh.folders, name, now), _groups(mesh, service))
+    return Sidecar(name, _left(mesh.folders, name), _groups(mesh, service))
 
 
 def _groups(mesh: Mesh, service: Service) -> Groups:
@@ -119,9 +118,11 @@ def _groups(mesh: Mesh, service: Service) -> Groups:
     return groups_in(stats.decode())
 
 
-def _left(folders: Folders, service: str, now: datetime) -> float:
+def _left(folders: Folders, service: str) -> float:
     pem = (published(folders.svid(service)) / SVID).read_bytes()
-    return (x509.load_pem_x509_certificate(pem).not_valid_after_utc - now).total_seconds()
+    end = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    # Looking at processes takes a while, in which certificates are renewed.
+    return (end - datetime.now(UTC)).total_seconds()
 
 
 def _decisions(apis: list[str] | tuple[str, ...]) -> float:

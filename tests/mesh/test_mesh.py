@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lab.mesh import status as looking
 from lab.mesh.addresses import key
 from lab.mesh.cleanup import stop_mesh
 from lab.mesh.dial import DialError, ask
 from lab.mesh.folders import Folders, published
 from lab.mesh.model import Mesh, Options, running_mesh
 from lab.mesh.policies import today
-from lab.mesh.processes import MeshError, identify, is_alive, read_state
+from lab.mesh.processes import MeshError, Recorded, identify, is_alive, read_state
 from lab.mesh.start import up
 from lab.mesh.trail import Trail
 from lab.mesh.verify import verify
 from lab.status import command as status_here
-from tests.waiting import eventually
 from zt.effective import effective
 from zt.model import Service
 
@@ -193,12 +193,25 @@ def test_status_tells_of_every_process_and_certificate(enforced: Folders) -> Non
     names = {item["name"] for item in status["processes"]}
     assert {"supervisor", "postgres", "evaluator.hanzo-k8s", "sidecar.ci.deploy"} <= names
     assert {item["service"] for item in status["sidecars"]} == set(map(key, mesh.services))
-    # A machine that stands still for half of their lives lets them end.
-    eventually(lambda: all_valid(status_of(enforced)), patience=60)
+    left = {item["service"]: item["seconds_left"] for item in status["sidecars"]}
+    assert {name: found for name, found in left.items() if not 0 < found <= SVID_LIFETIME} == {}
 
 
-def all_valid(status: dict[str, Any]) -> bool:
-    return all(0 < item["seconds_left"] <= SVID_LIFETIME for item in status["sidecars"])
+def test_what_a_certificate_has_left_counts_from_when_it_is_read(
+    enforced: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates are renewed while processes are looked at."""
+    look_at, pauses = looking.look_at, iter([SVID_LIFETIME / 2 + 2])
+
+    def slow(item: Recorded) -> looking.Process:
+        time.sleep(next(pauses, 0))
+        return look_at(item)
+
+    monkeypatch.setattr(looking, "look_at", slow)
+    state = read_state(enforced)
+    assert state is not None
+    seen = looking.status(state, running(enforced))
+    assert [item for item in seen.sidecars if not 0 < item.left <= SVID_LIFETIME] == []
 
 
 def test_zt_status_shows_what_runs_here(
