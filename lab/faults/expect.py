@@ -67,9 +67,9 @@ class Injury:
         return None if self.back is None else self.back - self.at
 
 
-# A kube-proxy leads to a pod a second or two after its Service does, and a sidecar's Envoy tries
-# again a second after a refused connection.
-_SETTLED = 5.0
+# A sidecar's Envoy tries again a second after a refused connection, and a kube-proxy leads to a pod
+# about a second after its Service does.
+_SETTLED = 3.0
 # Sidecars ask another evaluator when one dies; one whose node died is silent, and is given up after
 # four seconds, and others on that node may be dialled before one that answers.
 _GIVEN_UP = 15.0

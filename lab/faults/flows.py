@@ -15,9 +15,8 @@ from zt.effective import Effective, EffectiveService
 from zt.model import Protocol, Service
 from zt.placement import names
 
-# Seconds between two attempts of a flow, and how long one may take: longer than a sidecar waits for
-# an evaluator.
-_EVERY, _PATIENCE = 0.5, 8.0
+# Seconds between two attempts of a flow, and how long one may take.
+_EVERY, _PATIENCE = 0.5, 5.0
 _EVERY_REFUSED, _PATIENCE_REFUSED = 2.0, 2.0
 # Counts of a caller that dies are not older than this.
 _SUMS = 1.0
