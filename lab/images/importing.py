@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ def import_all(
 
 def present(socket: Path) -> Mapping[str, str]:
     """The images that a containerd has: name and digest."""
-    lines = (line.split() for line in _answer(socket, "images", "ls").splitlines()[1:])
+    lines = (line.split() for line in answer(socket, "images", "ls").splitlines()[1:])
     return {words[0]: words[2] for words in lines if len(words) >= _FEWEST_COLUMNS}
 
 
@@ -45,8 +46,8 @@ def _import(images: tuple[Image, ...], socket: Path) -> str:
     lacking = [item for item in images if there.get(item.name) != item.manifest.digest]
     if not lacking:
         return f"{socket}: all {len(images)} images are there"
-    without = set(_answer(socket, "content", "ls", "--quiet").split())
     with _kept([item.name for item in lacking if item.name in there], socket):
+        without = _held(socket)
         _pipe(lacking, socket, without)
     size = sum(
         {b.digest: b.size for i in lacking for b in i.blobs if b.digest not in without}.values()
@@ -59,17 +60,29 @@ def _import(images: tuple[Image, ...], socket: Path) -> str:
 def _kept(names: Sequence[str], socket: Path) -> Iterator[None]:
     """Images that are replaced stay under other names meanwhile.
 
-    Else containerd may throw away a layer of theirs between finding it, as one that the new image
-    has as well, and unpacking the next one upon it.
+    What the new ones have in common with them would not be held by any image for a moment.
     """
     aliases = [f"{name}{_BEFORE}" for name in names]
     for name, alias in zip(names, aliases, strict=True):
-        _answer(socket, "images", "tag", "--force", name, alias)
+        answer(socket, "images", "tag", "--force", name, alias)
     try:
         yield
     finally:
         if aliases:
-            _answer(socket, "images", "rm", *aliases)
+            answer(socket, "images", "rm", *aliases)
+
+
+def _held(socket: Path) -> set[str]:
+    """The digests of the blobs of all images that are there.
+
+    Others may lie there too, but containerd throws away what no image refers to, at any time.
+    """
+    found: set[str] = set()
+    for manifest in set(present(socket).values()):
+        content = json.loads(answer(socket, "content", "get", manifest))
+        parts = (content["config"], *content["layers"])
+        found |= {manifest, *(part["digest"] for part in parts)}
+    return found
 
 
 def _pipe(images: Sequence[Image], socket: Path, without: set[str]) -> None:
@@ -91,7 +104,12 @@ def _pipe(images: Sequence[Image], socket: Path, without: set[str]) -> None:
         raise LabError(f"images can't be imported into {socket}: {said}")
 
 
-def _answer(socket: Path, *arguments: str) -> str:
+def answer(socket: Path, *arguments: str) -> str:
+    """What ``ctr`` prints.
+
+    Raises:
+        LabError: if it fails.
+    """
     done = subprocess.run(  # noqa: S603 - ours
         ctr(socket, *arguments), cwd=socket.parent, capture_output=True, text=True, check=False
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from components.settings import Images
-from lab.images import stock
-from lab.images.archive import Settings, image
+from lab.images import importing, stock
+from lab.images.archive import Image, Settings, image, write_archive
 from lab.images.build import images
-from lab.images.importing import import_all, present
+from lab.images.importing import answer, import_all, present
 from lab.images.ours import EVALUATOR, GATEWAY, SERVICE
 from lab.images.programs import COREDNS, PAUSE
 from tests.lab.images.conftest import Node
@@ -96,6 +98,24 @@ def test_only_what_has_changed_is_imported(node: Node) -> None:
     assert present(node.socket)[GATEWAY] == changed.manifest.digest
     assert node.run(GATEWAY, "id", "-u").strip() == "1"
     import_all(built, [node.socket], told.append)
+    assert node.run(GATEWAY, "id", "-u").strip() == "65532"
+
+
+def test_what_containerd_throws_away_meanwhile_is_brought(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no image refers to lies there until containerd clears up, which may be at once."""
+
+    def after_clearing(wanted: Iterable[Image], stream: IO[bytes], without: set[str]) -> None:
+        answer(node.socket, "images", "tag", PAUSE, "zt.lab/once")
+        answer(node.socket, "images", "rm", "--sync", "zt.lab/once")
+        write_archive(wanted, stream, without)
+
+    built = images(lambda _: None)
+    answer(node.socket, "images", "rm", GATEWAY)
+    assert built[GATEWAY].manifest.digest in answer(node.socket, "content", "ls", "--quiet")
+    monkeypatch.setattr(importing, "write_archive", after_clearing)
+    import_all(built, [node.socket], lambda _: None)
     assert node.run(GATEWAY, "id", "-u").strip() == "65532"
 
 
