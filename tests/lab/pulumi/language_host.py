@@ -18,6 +18,8 @@ import grpc
 from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2_grpc, plugin_pb2
 
+_PAUSE = 0.5
+
 
 class Host(LanguageServer):
     """Pulumi's own server of inline programs, for programs in a folder."""
@@ -44,7 +46,8 @@ def _run(program: Path) -> None:
 
 
 def serve(engine: str) -> None:
-    """Serve until the engine ends this process; interrupts are the engine's to handle."""
+    """Serve until the engine ends this process, or has ended; interrupts are its to handle."""
+    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(engine), server)
@@ -52,7 +55,8 @@ def serve(engine: str) -> None:
     server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    server.wait_for_termination()
+    while os.getppid() == parent:
+        server.wait_for_termination(_PAUSE)
 
 
 if __name__ == "__main__":
