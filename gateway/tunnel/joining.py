@@ -12,6 +12,8 @@ from dataclasses import replace
 from gateway.tunnel.book import LANES, Book, Offer, Step
 from gateway.tunnel.seen import Peers, offers_of
 
+# Where all go of whom none has a lane: what each told before may be true no more, this is always.
+_FIRST = LANES[0]
 # Whose lane counts most, where a rotation is under way: first those who can't go back.
 _RANKS = (
     Step.DRAINING,
@@ -24,26 +26,35 @@ _RANKS = (
 )
 
 
-def joined(book: Book, peers: Peers, now: float) -> Book:
-    """Go where the peers send; stay there once no rotation is under way and all are there."""
+def joined(book: Book, name: str, peers: Peers, now: float) -> Book:
+    """Go where the peers send; stay there once no rotation is under way and all are there.
+
+    Who is joining as well has to have heard of ``name`` by then: from that on it looks no further.
+    """
     offers = offers_of(peers)
-    found = replace(book, lane=_lane(book, peers, offers))
+    settled = [offer for offer in offers if offer.step is not Step.JOINING]
+    found = replace(book, lane=_lane(peers, settled))
     if not offers or len(offers) < len(peers):
         return found
-    if any(o.step not in (None, Step.JOINING) or o.lane != found.lane for o in offers):
+    if not settled and found.lane != _FIRST:
+        return found
+    if not all(_stays(offer, name) and offer.lane == found.lane for offer in offers):
         return found
     keys = {found.lane: found.keys[found.lane]}
     turn = max(offer.turn for offer in offers)
     return replace(found, keys=keys, turn=turn, step=None, since=now)
 
 
-def _lane(book: Book, peers: Peers, offers: Sequence[Offer]) -> int:
-    """Where those send who have a lane; before any of them is heard, where one has answered."""
-    settled = [offer for offer in offers if offer.step is not Step.JOINING]
+def _stays(offer: Offer, name: str) -> bool:
+    """Whether a peer is where it will be until a rotation begins."""
+    return offer.step is None or (offer.step is Step.JOINING and name in offer.heard)
+
+
+def _lane(peers: Peers, settled: Sequence[Offer]) -> int:
+    """Where those send who have a lane; else where one sends that does not answer."""
     if settled:
         return min(settled, key=lambda offer: _RANKS.index(offer.step)).sending
     for seen in peers.values():
-        lanes = [lane for lane in LANES if seen.fresh.get(lane, False)]
-        if len(lanes) == 1:
-            return lanes[0]
-    return book.lane
+        if not seen.up and len(seen.live) == 1:
+            return min(seen.live)
+    return _FIRST

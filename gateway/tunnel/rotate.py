@@ -30,6 +30,8 @@ _DOWN = 8.0
 _SILENT = 4.0
 # So long a lane is silent before it goes.
 _QUIET = 3.0
+# So long a lane counts as live after a packet: longer than a peer takes to ask again.
+_LIVE = 8.0
 # How often peers are asked, when nothing happens and during a rotation.
 _CALM, _BUSY = 2.0, 0.25
 # How long peers may take to end a rotation before the next begins.
@@ -229,6 +231,8 @@ class Gateway:
         return Seen(
             offer=offer,
             fresh={lane: self._is_fresh(peer, lane) for lane in LANES},
+            up=self._is_up(peer),
+            live=frozenset(lane for lane in LANES if self._is_live(peer, lane)),
             quiet=self._is_quiet(peer),
         )
 
@@ -243,12 +247,21 @@ class Gateway:
 
     def _is_quiet(self, peer: Peer) -> bool:
         """Whether nothing has come from it on the lane that is left, for a while."""
-        found, now = self._state(peer, self.book.lane), time.monotonic()
+        _, since = self._received(peer, self.book.lane)
+        return time.monotonic() - since >= _QUIET
+
+    def _is_live(self, peer: Peer, lane: int) -> bool:
+        """Whether something has come from it on a lane, just now."""
+        received, since = self._received(peer, lane)
+        return received > 0 and time.monotonic() - since < _LIVE
+
+    def _received(self, peer: Peer, lane: int) -> tuple[int, float]:
+        """How many bytes came from it on a lane, and since when there are no more of them."""
+        found, at = self._state(peer, lane), (lane, peer.cluster)
         received = found.received if found else 0
-        before = self._last.get((self.book.lane, peer.cluster))
-        if before is None or before[0] != received:
-            self._last[self.book.lane, peer.cluster] = before = (received, now)
-        return now - before[1] >= _QUIET
+        if at not in self._last or self._last[at][0] != received:
+            self._last[at] = (received, time.monotonic())
+        return self._last[at]
 
     def _answered(self, peer: Peer) -> float:
         """When it did so last, by the monotonic clock."""

@@ -92,7 +92,7 @@ def advance(book: Book, name: str, peers: Peers, now: float, times: Times) -> Bo
         case None:
             found = _followed(book, peers, now)
         case Step.JOINING:
-            found = joined(book, peers, now)
+            found = joined(book, name, peers, now)
         case Step.STAGED | Step.VERIFIED | Step.SWITCHED:
             is_off = _is_off(book, peers, now, times)
             found = _taken(book, Step.RETURNING, now) if is_off else _onward(book, peers, now)

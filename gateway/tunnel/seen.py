@@ -15,11 +15,15 @@ class Seen:
     Attributes:
         offer: What it last told; ``None`` if nothing yet.
         fresh: Whether it has shaken hands lately, by lane.
+        up: Whether it has answered lately.
+        live: The lanes that something has come from it on, just now.
         quiet: Whether nothing comes from it on the lane that is left.
     """
 
     offer: Offer | None = None
     fresh: Mapping[int, bool] = field(default_factory=dict)
+    up: bool = True
+    live: frozenset[int] = frozenset()
     quiet: bool = True
 
 

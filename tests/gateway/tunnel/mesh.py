@@ -58,6 +58,8 @@ class Gateway:
     heard: dict[str, Offer] = field(default_factory=dict)
     lanes: dict[int, Interface] = field(default_factory=dict)
     sessions: dict[tuple[int, str], Session] = field(default_factory=dict)
+    live: set[tuple[int, str]] = field(default_factory=set)
+    up: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
 
     @property
@@ -93,7 +95,10 @@ class Gateway:
     def seen(self) -> Peers:
         return {
             name: Seen(
-                self.heard.get(name), {lane: (lane, name) in self.sessions for lane in LANES}
+                self.heard.get(name),
+                {lane: (lane, name) in self.sessions for lane in LANES},
+                name in self.up,
+                frozenset(lane for lane in LANES if (lane, name) in self.live),
             )
             for name in self.stack
         }
@@ -102,6 +107,7 @@ class Gateway:
 @dataclass
 class Mesh:
     gateways: dict[str, Gateway]
+    at_once: bool = True
     now: float = 0.0
     answers: dict[tuple[str, str], Offer] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
@@ -111,15 +117,18 @@ class Mesh:
 
     def ask(self, name: str, other: str) -> None:
         """One asks another, whose answer is on its way from then on."""
-        told = self.gateways[other].told
-        if told is not None and self.gateways[name].done and self._reaches(name, other):
-            self.answers.setdefault((name, other), told)
+        told, done = self.gateways[other].told, self.gateways[name].done
+        if done and self._reaches(name, other):
+            self.gateways[other].live.add((done.sending, name))
+            if told is not None:
+                self.answers.setdefault((name, other), told)
 
     def answer(self, name: str, other: str) -> None:
         """An answer arrives."""
         told = self.answers.pop((name, other), None)
         if told is not None:
             self.gateways[name].heard[other] = told
+            self.gateways[name].up.add(other)
 
     def lose(self, name: str, other: str) -> None:
         """An answer does not arrive."""
@@ -128,11 +137,30 @@ class Mesh:
     def shake(self, name: str, other: str) -> None:
         """Two gateways shake hands wherever they know each other."""
         for lane in LANES:
-            if self._knows(name, other, lane) and self._knows(other, name, lane):
-                for one, two in ((name, other), (other, name)):
-                    own, peer = self.gateways[one].lanes[lane], self.gateways[two].lanes[lane]
-                    session = Session(own.number, peer.number, peer.key.public)
-                    self.gateways[one].sessions[lane, two] = session
+            self._shake(lane, name, other)
+
+    def shake_on_0(self, name: str, other: str) -> None:
+        """On one lane they do so sooner than on the other."""
+        self._shake(0, name, other)
+
+    def shake_on_1(self, name: str, other: str) -> None:
+        self._shake(1, name, other)
+
+    def _shake(self, lane: int, name: str, other: str) -> None:
+        if not (self._knows(name, other, lane) and self._knows(other, name, lane)):
+            return
+        for one, two in ((name, other), (other, name)):
+            gateway = self.gateways[one]
+            own, peer = gateway.lanes[lane], self.gateways[two].lanes[lane]
+            session = Session(own.number, peer.number, peer.key.public)
+            if gateway.sessions.get((lane, two)) != session:
+                gateway.sessions[lane, two] = session
+                gateway.live.add((lane, two))
+
+    def age(self, name: str, other: str) -> None:
+        """Nothing has come from another for a while."""
+        self.gateways[name].up.discard(other)
+        self.gateways[name].live -= {(lane, other) for lane in LANES}
 
     def tick(self, name: str, _: str = "", dies: str = "", times: Times = TIMES) -> None:
         """One looks at everything; or is killed after it ``learned`` or took the next ``step``."""
@@ -164,7 +192,7 @@ class Mesh:
         """What is in memory is lost, what is stored is not."""
         own = self.gateways[name]
         own.done = own.told = None
-        for memory in (own.heard, own.lanes, own.sessions):
+        for memory in (own.heard, own.lanes, own.sessions, own.live, own.up):
             memory.clear()
         own.book = book_of(own.book.text())
         self.answers = {at: told for at, told in self.answers.items() if at[0] != name}
@@ -246,6 +274,8 @@ class Mesh:
     def round(self, *, careful: bool = True) -> None:
         """Everybody hears everybody, and looks at everything."""
         for name, other in permutations(self.gateways, 2):
+            self.age(name, other)
+        for name, other in permutations(self.gateways, 2):
             self.shake(name, other)
             self.lose(name, other)
             self.ask(name, other)
@@ -268,8 +298,10 @@ class Mesh:
     # --- Its own ---
 
     def _start(self, own: Gateway) -> None:
-        """Whoever comes back shakes hands at once, by its keepalive."""
+        """Whoever comes back shakes hands at once, by its keepalive, or lane by lane."""
         own.act(self.numbers)
+        if not self.at_once:
+            return
         for other in self.gateways.keys() - {own.name}:
             self.shake(own.name, other)
 
@@ -298,4 +330,5 @@ def without_books(size: int) -> Mesh:
     for name in built.gateways:
         built.forget(name)
     built.right_stacks()
+    built.at_once = False
     return built

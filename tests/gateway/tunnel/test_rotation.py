@@ -6,7 +6,7 @@ Nothing is ever sent where it does not arrive, and in the end all are on one lan
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -31,6 +31,10 @@ WEIGHTS: Mapping[str, Sequence[float]] = {
     "call_off": (0, 0.1, 0.5),
     "tire": (0, 0, 0.1),
     **dict.fromkeys(("kill", "dies_learning", "dies_stepping"), (0, 0, 0.02, 0.1)),
+}
+FIRST: Mapping[str, Sequence[float]] = {
+    **{kind: often for kind, often in WEIGHTS.items() if kind not in ("shake", "call_off")},
+    **dict.fromkeys(("shake_on_0", "shake_on_1", "age"), OFTEN),
 }
 FORGET: Mapping[str, Sequence[float]] = {**WEIGHTS, "forget": (0.02, 0.1)}
 LENGTHS = (100, 300)
@@ -59,10 +63,12 @@ class Walk:
             yield (kind, *pair)
 
 
-def walk(seed: int, weights: Mapping[str, Sequence[float]]) -> Walk:
+def walk(
+    seed: int, weights: Mapping[str, Sequence[float]], build: Callable[[int], Mesh] = mesh
+) -> Walk:
     """Some hear each other seldom in it, or nobody gives up, or nobody dies: by the seed."""
     chance = random.Random(seed)  # noqa: S311 - no secret
-    built = mesh(chance.choice((2, 3, 3)))
+    built = build(chance.choice((2, 3, 3)))
     pairs = {pair: chance.choice((0.1, 1, 1, 1)) for pair in permutations(built.gateways, 2)}
     drawn = {kind: chance.choice(values) for kind, values in weights.items()}
     return Walk(built, chance, drawn, pairs)
@@ -86,6 +92,16 @@ def test_whoever_lost_its_book_is_found_again(seed: int) -> None:
         pass
     walked.built.settle(careful=False)
     assert not [*walked.built.lost()]
+
+
+@settings(max_examples=400, deadline=None)
+@given(seeds)
+def test_who_never_ran_finds_the_others_whatever_comes_first(seed: int) -> None:
+    walked = walk(seed, FIRST, without_books)
+    for _ in walked.steps(careful=False):
+        pass
+    walked.built.settle(careful=False)
+    walked.built.round()
 
 
 @settings(max_examples=200, deadline=None)
@@ -225,6 +241,32 @@ def test_who_lost_its_book_comes_to_the_lane_of_the_others(size: int) -> None:
     built.begin("a")
     built.settle()
     assert {item.book.lane for item in built.gateways.values()} == {0}
+
+
+def test_who_joins_settles_once_those_who_join_as_well_have_heard_of_it() -> None:
+    joining = new_book(key("p"), 0)
+
+    def settles(peer: Book, heard: Mapping[str, Place]) -> bool:
+        seen = {"peer": Seen(peer.offer(heard))}
+        return advance(joining, "own", seen, 0, TIMES).step is None
+
+    assert not settles(joining, {})
+    assert settles(joining, {"own": joining.offer({}).place})
+    assert settles(at(None), {})
+
+
+def test_who_joins_goes_where_a_peer_sends_that_does_not_answer() -> None:
+    """Hands are shaken on both lanes, but packets of one that has settled come on its own alone."""
+    joining, told = new_book(key("p"), 0), new_book(key("q"), 0).offer({})
+
+    def lane(seen: Seen) -> int:
+        return advance(joining, "own", {"peer": seen}, 0, TIMES).lane
+
+    shaken = {0: True, 1: True}
+    assert lane(Seen(told, shaken, up=False, live=frozenset({1}))) == 1
+    assert lane(Seen(told, shaken, up=False, live=frozenset({0, 1}))) == 0
+    assert lane(Seen(told, {1: True}, up=True, live=frozenset({1}))) == 0
+    assert lane(Seen(None, shaken, up=False, live=frozenset({1}))) == 1
 
 
 BOTH = {0: key("p"), 1: key("p")}
