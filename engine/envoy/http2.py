@@ -53,12 +53,17 @@ async def serve(
         lambda: Connection(service), sock=listening, backlog=_BACKLOG, **options
     )
     sweeping = asyncio.create_task(_sweep(service), name="sweep")
+    # It has to wait from before the end on, or it would not.
+    closed = asyncio.create_task(server.wait_closed(), name="closed")
     try:
         yield
     finally:
         server.close()
         sweeping.cancel()
         await _stop(service, grace)
+        # Whoever is in the middle of a handshake is no connection of the service yet.
+        await asyncio.wait([closed], timeout=grace)
+        closed.cancel()
 
 
 async def _sweep(service: Service) -> None:

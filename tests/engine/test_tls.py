@@ -1,3 +1,4 @@
+import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,20 @@ async def test_a_ca_that_left_the_bundle_is_trusted_by_no_handshake(
         (folder / "bundle.pem").write_bytes(renewed.bundle + Authority().bundle)
         assert (await check(target, question(), authority=renewed, spiffe=DB)).HasField("status")
     assert len(desk.outcomes) == 2
+
+
+async def test_who_is_in_a_handshake_at_the_end_is_waited_for(
+    desk: Desk, authority: Authority, tmp_path: Path
+) -> None:
+    folder = tmp_path / "svid"
+    authority.write(folder, ENGINE)
+    async with evaluator(desk, folder) as target:
+        host, _, port = target.partition(":")
+        _, client = await asyncio.open_connection(host, int(port))
+        client.write(b"\x16")
+        await asyncio.sleep(0.1)
+        asyncio.get_running_loop().call_later(0.2, client.close)
+    assert client.is_closing()
 
 
 @both

@@ -15,10 +15,11 @@ SCRIPT = """#!/bin/sh
 echo "$@" >> "{folder}/asked"
 case "$*" in
   *"images ls") echo "REF TYPE DIGEST SIZE"; echo "{has}" ;;
-  *"content ls --quiet") echo "{content}" ;;
+  *"content get "*) echo '{content}' ;;
   *"images import -") cat > "{folder}/archive"; {imports} ;;
 esac
 """
+EMPTY = '{"config": {"digest": "sha256:none"}, "layers": []}'
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def socket(tmp_path: Path) -> Path:
 def play(folder: Path, monkeypatch: pytest.MonkeyPatch, **parts: str) -> None:
     (folder / "bin").mkdir()
     ctr = folder / "bin/ctr"
-    given = {"has": "", "content": "", "imports": "true", **parts}
+    given = {"has": "", "content": EMPTY, "imports": "true", **parts}
     ctr.write_text(SCRIPT.format(folder=folder, **given))
     ctr.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
@@ -66,8 +67,10 @@ def test_an_image_of_another_digest_is_replaced(
     # What it had before goes when the new one is there, and not while it is being unpacked.
     asked = [line.split("k8s.io ")[1] for line in (tmp_path / "asked").read_text().splitlines()]
     kept = f"{built.name}-before"
-    assert asked[-3:] == [
+    assert asked[-5:] == [
         f"images tag --force {built.name} {kept}",
+        "images ls",
+        "content get sha256:old",
         "images import -",
         f"images rm {kept}",
     ]
@@ -80,7 +83,11 @@ def test_an_image_of_another_digest_is_replaced(
 def test_layers_that_are_there_do_not_travel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Image, socket: Path
 ) -> None:
-    play(tmp_path, monkeypatch, content=built.layers[0].digest)
+    """Another image has them, which stays: nobody else keeps containerd from throwing them away."""
+    other = image("zt.lab/other:lab", built.layers, Settings(user="1"))
+    has, content = f"{other.name} manifest {other.manifest.digest} 5.0 MiB", other.manifest.content
+    assert isinstance(content, bytes)
+    play(tmp_path, monkeypatch, has=has, content=content.decode())
     assert "1 images, 0 MB" in run(built, socket)
     assert b"layer" * 1000 not in (tmp_path / "archive").read_bytes()
 
